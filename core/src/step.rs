@@ -1,0 +1,354 @@
+//! Effects as data: one [`Step`] is one request to the kernel, with the step that takes it back.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::link::{Mac, OverlayMtu, Vni};
+use crate::names::IfName;
+
+/// Route and nexthop protocol number of everything we create (rtnetlink(7): "rtm_protocol"), so that ours
+/// can be told from everyone else's. Documented as `flatnet`.
+pub const ROUTE_PROTOCOL: u8 = 70;
+
+/// The two network namespaces a plan can speak about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ns {
+    /// The node's own: the one the program runs in.
+    Node,
+    /// The pod's sandbox.
+    Pod,
+}
+
+/// A link by name. Indexes exist only inside the executor.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkRef {
+    /// Where it is.
+    pub ns: Ns,
+    /// What it is called there.
+    pub name: IfName,
+}
+
+impl LinkRef {
+    /// A link of the node.
+    #[must_use]
+    pub const fn node(name: IfName) -> Self {
+        Self { ns: Ns::Node, name }
+    }
+
+    /// A link of the pod.
+    #[must_use]
+    pub const fn pod(name: IfName) -> Self {
+        Self { ns: Ns::Pod, name }
+    }
+}
+
+/// Where an address is valid (ip-address(8), "scope").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AddrScope {
+    /// Everywhere: may be chosen as a source address.
+    Global,
+    /// On this host only: answered, never chosen as a source address.
+    Host,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Via {
+    /// The destination is on the link itself.
+    Link(IfName),
+    /// Through a gateway on the link.
+    Gateway {
+        /// The gateway's address.
+        gateway: IpAddr,
+        /// The link it is on.
+        link: IfName,
+    },
+    /// Through a nexthop object (ip-nexthop(8)).
+    Nexthop(u32),
+    /// Nowhere: the sender gets an ICMP error.
+    Unreachable,
+}
+
+/// One route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Route {
+    /// Destination, without host bits.
+    pub dst: IpNetwork,
+    /// Where it leads.
+    pub via: Via,
+    /// Preferred source address of packets that the node itself sends along it.
+    pub source: Option<IpAddr>,
+    /// Metric (priority); `None` is the family's default.
+    pub metric: Option<u32>,
+}
+
+/// A nexthop object: routes refer to it by number, which keeps inserting linear in the number of nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Nexthop {
+    /// Its number, unique in the namespace.
+    pub id: u32,
+    /// The gateway, taken as on-link.
+    pub gateway: IpAddr,
+    /// The link it is on.
+    pub link: IfName,
+}
+
+/// A permanent neighbour entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Neighbour {
+    /// The neighbour's address.
+    pub ip: IpAddr,
+    /// Where frames to it go.
+    pub mac: Mac,
+}
+
+/// One entry of a VXLAN device's forwarding database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fdb {
+    /// MAC of the peer's VTEP.
+    pub mac: Mac,
+    /// The peer's underlay address.
+    pub node: IpAddr,
+}
+
+/// A veth pair, both ends named, the peer born in the pod's namespace. The node end is created up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct VethPair {
+    /// Name of the node's end.
+    pub host: IfName,
+    /// MAC of the node's end.
+    pub host_mac: Mac,
+    /// Name of the pod's end.
+    pub pod: IfName,
+    /// MAC of the pod's end.
+    pub pod_mac: Mac,
+    /// MTU of both.
+    pub mtu: OverlayMtu,
+}
+
+/// A VXLAN device: unicast only, no learning.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Vxlan {
+    /// Device name.
+    pub name: IfName,
+    /// Network identifier.
+    pub vni: Vni,
+    /// UDP destination port.
+    pub port: u16,
+    /// Source address of outer packets.
+    pub local: IpAddr,
+    /// The uplink it is bound to.
+    pub uplink: IfName,
+    /// MTU of the device.
+    pub mtu: u32,
+    /// VTEP MAC, set at creation so that nothing else assigns one.
+    pub mac: Mac,
+}
+
+/// Settings of an existing link, changed in one request. `None` leaves a setting alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct LinkChange {
+    /// Administratively up or down.
+    pub up: Option<bool>,
+    /// MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Ethernet address.
+    pub mac: Option<Mac>,
+    /// Alias, shown by `ip link`.
+    pub alias: Option<String>,
+    /// IPv4 per-link settings.
+    pub ipv4: Vec<(Ipv4Conf, u32)>,
+}
+
+/// IPv4 settings of one link that netlink can write (`IFLA_INET_CONF`, include/uapi/linux/ip.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ipv4Conf {
+    /// Forward packets that arrive on the link.
+    Forwarding,
+    /// Answer ARP for addresses the node can route to.
+    ProxyArp,
+    /// Source validation: 0 off, 1 strict, 2 loose (RFC 3704).
+    RpFilter,
+}
+
+impl Ipv4Conf {
+    /// The file name under `/proc/sys/net/ipv4/conf/LINK`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarding => "forwarding",
+            Self::ProxyArp => "proxy_arp",
+            Self::RpFilter => "rp_filter",
+        }
+    }
+}
+
+/// Whether an existing object may be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Put {
+    /// An object of the same key is a conflict.
+    New,
+    /// An object of the same key is replaced.
+    Replace,
+}
+
+/// One request to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Create a veth pair between node and pod.
+    CreateVeth(VethPair),
+    /// Create a VXLAN device on the node.
+    CreateVxlan(Vxlan),
+    /// Change settings of a link.
+    SetLink(LinkRef, LinkChange),
+    /// Remove a link and all that hangs on it.
+    DeleteLink(LinkRef),
+    /// Add an address. IPv6 addresses are added without duplicate address detection.
+    AddAddr(LinkRef, IpNetwork, AddrScope),
+    /// Remove an address.
+    DropAddr(LinkRef, IpNetwork),
+    /// Put a route.
+    PutRoute(Ns, Route, Put),
+    /// Remove a route.
+    DropRoute(Ns, Route),
+    /// Put a nexthop object of the node.
+    PutNexthop(Nexthop),
+    /// Remove a nexthop object of the node, and with it every route through it.
+    DropNexthop(Nexthop),
+    /// Put a permanent neighbour entry.
+    PutNeighbour(LinkRef, Neighbour),
+    /// Remove a neighbour entry.
+    DropNeighbour(LinkRef, Neighbour),
+    /// Put an entry of a VXLAN device's forwarding database.
+    PutFdb(LinkRef, Fdb),
+    /// Remove an entry of a VXLAN device's forwarding database.
+    DropFdb(LinkRef, Fdb),
+    /// Write a setting below `/proc/sys`.
+    SetSysctl(Ns, String, String),
+}
+
+/// What a step that did not fail did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The kernel changed.
+    Done,
+    /// It was so before.
+    AlreadySo,
+    /// There was nothing to remove.
+    AlreadyGone,
+}
+
+impl Step {
+    /// The namespace the request goes to.
+    #[must_use]
+    pub const fn ns(&self) -> Ns {
+        match self {
+            Self::CreateVeth(_) | Self::CreateVxlan(_) | Self::PutNexthop(_) | Self::DropNexthop(_) => {
+                Ns::Node
+            }
+            Self::SetLink(l, _)
+            | Self::DeleteLink(l)
+            | Self::AddAddr(l, ..)
+            | Self::DropAddr(l, _)
+            | Self::PutNeighbour(l, _)
+            | Self::DropNeighbour(l, _)
+            | Self::PutFdb(l, _)
+            | Self::DropFdb(l, _) => l.ns,
+            Self::PutRoute(ns, ..) | Self::DropRoute(ns, _) | Self::SetSysctl(ns, ..) => *ns,
+        }
+    }
+
+    /// The step that takes this one back; `None` where there is nothing to take back: removals, and
+    /// settings that belong to a link created in the same plan or to the whole node.
+    #[must_use]
+    pub fn undo(&self) -> Option<Self> {
+        match self {
+            Self::CreateVeth(veth) => Some(Self::DeleteLink(LinkRef::node(veth.host.clone()))),
+            Self::CreateVxlan(vxlan) => Some(Self::DeleteLink(LinkRef::node(vxlan.name.clone()))),
+            Self::AddAddr(link, addr, _) => Some(Self::DropAddr(link.clone(), *addr)),
+            Self::PutRoute(ns, route, _) => Some(Self::DropRoute(*ns, route.clone())),
+            Self::PutNexthop(nexthop) => Some(Self::DropNexthop(nexthop.clone())),
+            Self::PutNeighbour(link, neighbour) => Some(Self::DropNeighbour(link.clone(), *neighbour)),
+            Self::PutFdb(link, fdb) => Some(Self::DropFdb(link.clone(), *fdb)),
+            Self::SetLink(..)
+            | Self::DeleteLink(_)
+            | Self::DropAddr(..)
+            | Self::DropRoute(..)
+            | Self::DropNexthop(_)
+            | Self::DropNeighbour(..)
+            | Self::DropFdb(..)
+            | Self::SetSysctl(..) => None,
+        }
+    }
+}
+
+impl fmt::Display for Ns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Node => "node",
+            Self::Pod => "pod",
+        })
+    }
+}
+
+impl fmt::Display for LinkRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.name, self.ns)
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.via {
+            Via::Link(link) => write!(f, "{} dev {link}", self.dst),
+            Via::Gateway { gateway, link } => write!(f, "{} via {gateway} dev {link}", self.dst),
+            Via::Nexthop(id) => write!(f, "{} nhid {id}", self.dst),
+            Via::Unreachable => write!(f, "unreachable {}", self.dst),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateVeth(v) => write!(f, "create veth {} to {} on pod", v.host, v.pod),
+            Self::CreateVxlan(v) => write!(f, "create vxlan {} id {} on {}", v.name, v.vni.get(), v.uplink),
+            Self::SetLink(link, change) => write!(f, "set {link}{change}"),
+            Self::DeleteLink(link) => write!(f, "delete link {link}"),
+            Self::AddAddr(link, addr, _) => write!(f, "add address {addr} to {link}"),
+            Self::DropAddr(link, addr) => write!(f, "delete address {addr} from {link}"),
+            Self::PutRoute(ns, route, _) => write!(f, "add route {route} on {ns}"),
+            Self::DropRoute(ns, route) => write!(f, "delete route {route} on {ns}"),
+            Self::PutNexthop(n) => write!(f, "add nexthop {} via {} dev {}", n.id, n.gateway, n.link),
+            Self::DropNexthop(n) => write!(f, "delete nexthop {} via {} dev {}", n.id, n.gateway, n.link),
+            Self::PutNeighbour(link, n) => write!(f, "add neighbour {} at {} to {link}", n.ip, n.mac),
+            Self::DropNeighbour(link, n) => write!(f, "delete neighbour {} from {link}", n.ip),
+            Self::PutFdb(link, e) => write!(f, "add fdb {} to {} on {link}", e.mac, e.node),
+            Self::DropFdb(link, e) => write!(f, "delete fdb {} to {} from {link}", e.mac, e.node),
+            Self::SetSysctl(ns, key, value) => write!(f, "set sysctl {key}={value} on {ns}"),
+        }
+    }
+}
+
+impl fmt::Display for LinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(up) = self.up {
+            f.write_str(if up { " up" } else { " down" })?;
+        }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        if let Some(mac) = self.mac {
+            write!(f, " address {mac}")?;
+        }
+        if let Some(alias) = &self.alias {
+            write!(f, " alias {alias}")?;
+        }
+        for (conf, value) in &self.ipv4 {
+            write!(f, " {}={value}", conf.as_str())?;
+        }
+        Ok(())
+    }
+}
