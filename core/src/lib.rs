@@ -8,3 +8,4 @@ pub mod link;
 pub mod step;
 pub mod kernel;
 pub mod execute;
+pub mod node;

@@ -1,1 +1,12 @@
-//! Placeholder.
+//! Everything Flatnet asks of the Linux kernel, and the only crate that knows netlink, `setns` and
+//! `/proc/sys`. Interface indexes exist in here and nowhere else.
+
+pub mod netns;
+pub mod batch;
+pub mod sysctl;
+pub mod facts;
+pub mod apply;
+mod msg;
+
+pub use apply::NetlinkKernel;
+pub use netns::{NetnsError, NetnsFd};

@@ -1,0 +1,69 @@
+//! Formats that two programs meet on: the node snapshot (agent to plugin) and the attachment record
+//! (plugin to plugin, and to whoever repairs or collects).
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::link::{Mac, OverlayMtu};
+use crate::names::{ContainerId, IfName, NetworkName, NodeName};
+
+/// Version of [`NodeSnapshot`] that this build writes and reads.
+pub const NODE_SNAPSHOT_VERSION: u32 = 1;
+/// Version of [`Attachment`] that this build writes and reads.
+pub const ATTACHMENT_VERSION: u32 = 1;
+/// Segment size in bytes that every device takes (`GSO_LEGACY_MAX_SIZE`, include/linux/netdevice.h).
+pub const SEGMENT_SIZE: u32 = 65536;
+
+/// What the plugin needs to know about its node: `STATEDIR/node.json`, written by the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSnapshot {
+    /// [`NODE_SNAPSHOT_VERSION`].
+    pub version: u32,
+    /// This node.
+    pub node: NodeName,
+    /// Pod subnets of this node.
+    pub subnets: Vec<IpNetwork>,
+    /// Pod networks of the whole cluster.
+    pub cluster_networks: Vec<IpNetwork>,
+    /// MTU of pods' interfaces.
+    pub mtu: OverlayMtu,
+    /// Largest segment in bytes that every device a pod's packets leave through takes.
+    pub segment_size: u32,
+    /// Whether traffic that leaves the cluster networks is masqueraded.
+    pub masquerade: bool,
+}
+
+/// One pod interface, as recorded before the kernel was touched:
+/// `STATEDIR/attachments/HOSTINTERFACE.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// [`ATTACHMENT_VERSION`].
+    pub version: u32,
+    /// The network configuration's name.
+    pub network: NetworkName,
+    /// `CNI_CONTAINERID`.
+    pub container: ContainerId,
+    /// `CNI_IFNAME`: the pod's end of the pair.
+    pub ifname: IfName,
+    /// The node's end of the pair.
+    pub host_ifname: IfName,
+    /// `CNI_NETNS` as given.
+    pub netns: String,
+    /// Inode of that namespace: tells it from a later one at the same path.
+    pub netns_inode: u64,
+    /// The pod's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// MAC of the pod's end.
+    pub mac: Mac,
+    /// MAC of the node's end.
+    pub host_mac: Mac,
+    /// MTU of both ends.
+    pub mtu: OverlayMtu,
+    /// Who the pod is, for people: `namespace/name`, where the runtime said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+}

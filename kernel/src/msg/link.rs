@@ -1,0 +1,130 @@
+//! `RTM_NEWLINK`, `RTM_DELLINK`, `RTM_GETLINK`.
+
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+
+use flatnet_core::link::Mac;
+use flatnet_core::names::IfName;
+use flatnet_core::step::{Ipv4Conf, LinkChange, VethPair, Vxlan};
+use netlink_packet_core::{Emitable, NLA_F_NESTED};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecUnspec, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+
+use super::{NEW, nla};
+use crate::batch::Request;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+const IFLA_INET_CONF: u16 = 1;
+
+/// Both ends with explicit indexes, so that requests about them can travel in the same batch. The host
+/// end is created up; the peer must not be: the kernel opens it before the two are paired (`ENOTCONN`).
+pub(crate) fn create_veth(veth: &VethPair, host_index: u32, pod_index: u32, pod_ns: RawFd) -> Request {
+    let mut peer = named(&veth.pod, veth.pod_mac, veth.mtu.get());
+    peer.header.index = pod_index;
+    peer.attributes.push(LinkAttribute::NetNsFd(pod_ns));
+    let mut host = named(&veth.host, veth.host_mac, veth.mtu.get());
+    host.header.index = host_index;
+    host.header.flags = LinkFlags::Up;
+    host.header.change_mask = LinkFlags::Up;
+    host.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    Request::new(RTM_NEWLINK, NEW, &host)
+}
+
+/// A unicast VXLAN device that learns nothing.
+pub(crate) fn create_vxlan(vxlan: &Vxlan, uplink_index: u32) -> Request {
+    let mut message = named(&vxlan.name, vxlan.mac, vxlan.mtu);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vxlan),
+        LinkInfo::Data(InfoData::Vxlan(vec![
+            InfoVxlan::Id(vxlan.vni.get()),
+            InfoVxlan::Link(uplink_index),
+            match vxlan.local {
+                IpAddr::V4(ip) => InfoVxlan::Local(ip),
+                IpAddr::V6(ip) => InfoVxlan::Local6(ip),
+            },
+            InfoVxlan::Port(vxlan.port),
+            InfoVxlan::Learning(false),
+        ])),
+    ]));
+    Request::new(RTM_NEWLINK, NEW, &message)
+}
+
+fn named(name: &IfName, mac: Mac, mtu: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_string()),
+        LinkAttribute::Mtu(mtu),
+        LinkAttribute::Address(mac.0.to_vec()),
+    ];
+    message
+}
+
+pub(crate) fn change(index: u32, change: &LinkChange) -> Request {
+    let mut message = at(index);
+    if let Some(up) = change.up {
+        message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+        message.header.change_mask = LinkFlags::Up;
+    }
+    message.attributes.extend(change.mtu.map(LinkAttribute::Mtu));
+    message.attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
+    if !change.ipv4.is_empty() {
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![ipv4_conf(
+            &change.ipv4,
+        )])]));
+    }
+    Request::new(RTM_SETLINK, 0, &message)
+}
+
+/// `IFLA_INET_CONF` in the form of a request: one nested attribute per setting (`inet_set_link_af`,
+/// net/ipv4/devinet.c), zeroes included.
+fn ipv4_conf(settings: &[(Ipv4Conf, u32)]) -> AfSpecInet {
+    let mut nested = Vec::new();
+    for (conf, value) in settings {
+        // IPV4_DEVCONF_*, include/uapi/linux/ip.h
+        let kind = match conf {
+            Ipv4Conf::Forwarding => 1,
+            Ipv4Conf::ProxyArp => 3,
+            Ipv4Conf::RpFilter => 8,
+        };
+        let attribute = nla(kind, &value.to_ne_bytes());
+        let at = nested.len();
+        nested.resize(at + attribute.buffer_len(), 0);
+        attribute.emit(&mut nested[at..]);
+    }
+    AfSpecInet::Other(nla(IFLA_INET_CONF | NLA_F_NESTED, &nested))
+}
+
+pub(crate) fn delete(index: u32) -> Request {
+    Request::new(RTM_DELLINK, 0, &at(index))
+}
+
+pub(crate) fn get_by_name(name: &IfName) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::IfName(name.to_string())];
+    Request::new(RTM_GETLINK, 0, &message)
+}
+
+pub(crate) fn get_by_index(index: u32) -> Request {
+    Request::new(RTM_GETLINK, 0, &at(index))
+}
+
+pub(crate) fn dump() -> Request {
+    Request::new(RTM_GETLINK, 0, &LinkMessage::default())
+}
+
+fn at(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Unspec;
+    message.header.index = index;
+    message
+}

@@ -1,0 +1,35 @@
+//! Settings below `/proc/sys`, of the namespace the thread runs in.
+
+use std::io;
+use std::path::PathBuf;
+
+use flatnet_core::step::Outcome;
+
+/// The file of a key written with slashes (`net/ipv4/ip_forward`). Keys never leave `/proc/sys`.
+fn file(key: &str) -> io::Result<PathBuf> {
+    if key.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a sysctl key"));
+    }
+    Ok(PathBuf::from("/proc/sys").join(key))
+}
+
+/// Reads a setting.
+///
+/// # Errors
+/// There is no such setting here.
+pub fn read(key: &str) -> io::Result<String> {
+    Ok(std::fs::read_to_string(file(key)?)?.trim_end().to_owned())
+}
+
+/// Writes a setting unless it is so already.
+///
+/// # Errors
+/// There is no such setting here, or the kernel refuses the value.
+pub fn write(key: &str, value: &str) -> io::Result<Outcome> {
+    let path = file(key)?;
+    if std::fs::read_to_string(&path)?.trim_end() == value {
+        return Ok(Outcome::AlreadySo);
+    }
+    std::fs::write(&path, value)?;
+    Ok(Outcome::Done)
+}
