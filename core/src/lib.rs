@@ -8,4 +8,8 @@ pub mod link;
 pub mod step;
 pub mod kernel;
 pub mod execute;
+pub mod overlay;
 pub mod node;
+pub mod attach;
+pub mod pool;
+pub mod cni;

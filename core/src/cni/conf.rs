@@ -1,0 +1,401 @@
+//! The network configuration on stdin: the part every verb needs, and the part that ADD checks whole.
+//!
+//! Keys at the top level that we do not know pass: runtimes leave their own there. Inside our objects
+//! they are error 2.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+use serde_json::{Map, Value};
+
+use super::error::{CniError, Code};
+use super::version::Version;
+use crate::link::{Mac, OverlayMtu};
+use crate::names::NetworkName;
+
+/// Where state lives when the configuration does not say.
+pub const DEFAULT_STATE_DIR: &str = "/run/flatnet";
+/// Seconds a freed address rests before it is given to another pod.
+pub const DEFAULT_COOLDOWN_SECONDS: u64 = 30;
+
+/// What every verb needs. DEL reads no more than this, so that no mistake elsewhere keeps a pod's
+/// address for ever.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Base {
+    /// The version to answer in.
+    pub version: Version,
+    /// The network's name.
+    pub name: NetworkName,
+    /// Where state lives.
+    pub state_dir: PathBuf,
+    /// The whole configuration.
+    raw: Map<String, Value>,
+}
+
+/// A route for the pod beyond the default one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraRoute {
+    /// Destination.
+    pub dst: IpNetwork,
+}
+
+/// What ADD asks for, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddConf {
+    /// Pod subnets of this node; absent: the node snapshot's.
+    pub subnets: Option<Vec<IpNetwork>>,
+    /// MTU of the pod's interface; absent: the node snapshot's.
+    pub mtu: Option<OverlayMtu>,
+    /// Seconds a freed address rests.
+    pub cooldown_seconds: u64,
+    /// Further routes of the pod.
+    pub routes: Vec<ExtraRoute>,
+    /// Settings inside the pod, keys with slashes.
+    pub sysctls: BTreeMap<String, String>,
+    /// Passed through to the result.
+    pub dns: Option<Value>,
+    /// Addresses the runtime asks for (`ips` capability).
+    pub requested: Vec<IpAddr>,
+    /// MAC the runtime asks for (`mac` capability).
+    pub mac: Option<Mac>,
+}
+
+/// An attachment as the runtime names it in GC (SPEC 1.1.0, `cni.dev/valid-attachments`).
+pub type AttachmentKey = (String, String);
+
+impl Base {
+    /// Reads stdin.
+    ///
+    /// # Errors
+    /// Not a JSON object (6), a version we do not speak (1), no usable name (7).
+    pub fn read(stdin: &[u8]) -> Result<Self, CniError> {
+        let raw = object(stdin)?;
+        let version = match raw.get("cniVersion") {
+            None => Version::UNNAMED,
+            Some(v) => {
+                text("cniVersion", v)?.parse().map_err(|e| CniError::new(Code::IncompatibleVersion, e))?
+            }
+        };
+        let name = match raw.get("name") {
+            None => return Err(CniError::new(Code::InvalidConfig, "name is missing: a network needs one")),
+            Some(v) => parse("name", v)?,
+        };
+        let state_dir = match raw.get("stateDir") {
+            None => PathBuf::from(DEFAULT_STATE_DIR),
+            Some(v) => PathBuf::from(text("stateDir", v)?),
+        };
+        if !state_dir.is_absolute() {
+            return Err(invalid("stateDir", state_dir.display(), "must be an absolute path"));
+        }
+        Ok(Self { version, name, state_dir, raw })
+    }
+
+    /// What VERSION and error objects answer in: the version asked for where it can be told.
+    #[must_use]
+    pub fn version_of(stdin: &[u8]) -> Version {
+        object(stdin)
+            .ok()
+            .and_then(|raw| raw.get("cniVersion")?.as_str()?.parse().ok())
+            .unwrap_or(Version::LATEST)
+    }
+
+    /// The result of the chain so far.
+    #[must_use]
+    pub fn prev_result(&self) -> Option<&Value> {
+        self.raw.get("prevResult").filter(|v| !v.is_null())
+    }
+
+    /// Attachments that GC must leave alone.
+    ///
+    /// # Errors
+    /// The list is missing or malformed: better to collect nothing.
+    pub fn valid_attachments(&self) -> Result<Vec<AttachmentKey>, CniError> {
+        let key = "cni.dev/valid-attachments";
+        let list = self
+            .raw
+            .get(key)
+            .or_else(|| self.raw.get("cni.dev/attachments"))
+            .ok_or_else(|| CniError::new(Code::InvalidConfig, format!("{key} is missing")))?;
+        array(key, list)?
+            .iter()
+            .map(|entry| match (entry.get("containerID"), entry.get("ifname")) {
+                (Some(Value::String(id)), Some(Value::String(ifname))) => Ok((id.clone(), ifname.clone())),
+                _ => Err(invalid(key, entry, "each entry needs containerID and ifname")),
+            })
+            .collect()
+    }
+
+    /// Reads the rest, for ADD, CHECK and STATUS.
+    ///
+    /// # Errors
+    /// The first key that is wrong, with its value.
+    pub fn add_conf(&self) -> Result<AddConf, CniError> {
+        self.refuse_unsupported()?;
+        let runtime = self.runtime_config()?;
+        let list_of = |key: &str| self.raw.get(key).map(|v| networks(key, v)).transpose();
+        list_of("clusterNetworks")?;
+        if let Some(v) = self.raw.get("masquerade") {
+            v.as_bool().ok_or_else(|| mistyped("masquerade", v, "true or false"))?;
+        }
+        Ok(AddConf {
+            subnets: list_of("subnets")?,
+            mtu: self.raw.get("mtu").map(mtu).transpose()?,
+            cooldown_seconds: match self.raw.get("cooldownSeconds") {
+                None => DEFAULT_COOLDOWN_SECONDS,
+                Some(v) => v.as_u64().ok_or_else(|| mistyped("cooldownSeconds", v, "a number"))?,
+            },
+            routes: self.raw.get("routes").map_or(Ok(Vec::new()), routes)?,
+            sysctls: self.raw.get("sysctls").map_or(Ok(BTreeMap::new()), sysctls)?,
+            dns: self.raw.get("dns").map(dns).transpose()?,
+            requested: lookup(runtime, "ips").map_or(Ok(Vec::new()), requested)?,
+            mac: lookup(runtime, "mac").map(|v| parse("runtimeConfig.mac", v)).transpose()?,
+        })
+    }
+
+    /// What this build does not do must not be dropped in silence.
+    fn refuse_unsupported(&self) -> Result<(), CniError> {
+        let refuse = |key: &str, value: &Value| {
+            Err(CniError::new(Code::UnsupportedField, format!("{key} is not supported: {value}")))
+        };
+        if let Some(ipam) = self.raw.get("ipam").filter(|v| v.as_object().is_some_and(|o| !o.is_empty())) {
+            return refuse("ipam", ipam);
+        }
+        if self.raw.get("masquerade") == Some(&Value::Bool(true)) && self.raw.contains_key("subnets") {
+            return Err(CniError::new(
+                Code::UnsupportedField,
+                "masquerade is not supported without an agent: true",
+            )
+            .with("leave the key out"));
+        }
+        let runtime = self.runtime_config()?;
+        for key in ["portMappings", "bandwidth"] {
+            let asked =
+                lookup(runtime, key).filter(|v| !v.is_null() && v.as_array().is_none_or(|a| !a.is_empty()));
+            if let Some(value) = asked {
+                return refuse(&format!("runtimeConfig.{key}"), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn runtime_config(&self) -> Result<Option<&Map<String, Value>>, CniError> {
+        match self.raw.get("runtimeConfig") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(map)),
+            Some(other) => Err(mistyped("runtimeConfig", other, "an object")),
+        }
+    }
+}
+
+/// Keys of `runtimeConfig` match without regard to case, as Go's decoder does: containerd writes
+/// `HostPort`, podman `hostPort`.
+fn lookup<'a>(map: Option<&'a Map<String, Value>>, key: &str) -> Option<&'a Value> {
+    map?.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v).filter(|v| !v.is_null())
+}
+
+fn object(stdin: &[u8]) -> Result<Map<String, Value>, CniError> {
+    if stdin.iter().all(u8::is_ascii_whitespace) {
+        return Err(CniError::new(Code::Decode, "stdin is empty: a network configuration is expected there"));
+    }
+    match serde_json::from_slice(stdin) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(other) => {
+            Err(CniError::new(Code::Decode, format!("stdin is not a JSON object: {}", shortened(&other))))
+        }
+        Err(e) => Err(CniError::new(Code::Decode, format!("stdin is not JSON: {e}"))
+            .with(shortened(&String::from_utf8_lossy(stdin)))),
+    }
+}
+
+/// A value for an error message: whole where short, else its beginning.
+fn shortened(value: &impl ToString) -> String {
+    const ENOUGH: usize = 120;
+    let text = value.to_string();
+    match text.char_indices().nth(ENOUGH) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text,
+    }
+}
+
+fn mistyped(key: &str, value: &Value, expected: &str) -> CniError {
+    CniError::new(Code::Decode, format!("{key} must be {expected}, not {}", shortened(value)))
+}
+
+fn invalid(key: &str, value: impl ToString, why: impl ToString) -> CniError {
+    CniError::new(Code::InvalidConfig, format!("{key} {}: {}", shortened(&value), why.to_string()))
+}
+
+fn text<'a>(key: &str, value: &'a Value) -> Result<&'a str, CniError> {
+    value.as_str().ok_or_else(|| mistyped(key, value, "a string"))
+}
+
+fn array<'a>(key: &str, value: &'a Value) -> Result<&'a Vec<Value>, CniError> {
+    value.as_array().ok_or_else(|| mistyped(key, value, "a list"))
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(key: &str, value: &Value) -> Result<T, CniError> {
+    text(key, value)?.parse().map_err(|e: T::Err| invalid(key, value, e))
+}
+
+/// Refuses keys of one of our objects that we do not know, with key and value.
+fn closed<'a>(key: &str, value: &'a Value, known: &[&str]) -> Result<&'a Map<String, Value>, CniError> {
+    let map = value.as_object().ok_or_else(|| mistyped(key, value, "an object"))?;
+    match map.iter().find(|(k, _)| !known.contains(&k.as_str())) {
+        None => Ok(map),
+        Some((k, v)) => Err(CniError::new(
+            Code::UnsupportedField,
+            format!("{key}.{k} is not supported: {}", shortened(v)),
+        )
+        .with(format!("{key} takes {}", known.join(", ")))),
+    }
+}
+
+fn networks(key: &str, value: &Value) -> Result<Vec<IpNetwork>, CniError> {
+    let all = array(key, value)?.iter().map(|v| network(key, v)).collect::<Result<Vec<_>, _>>()?;
+    if all.is_empty() {
+        return Err(invalid(key, value, "at least one is needed"));
+    }
+    for (i, a) in all.iter().enumerate() {
+        if let Some(b) = all[..i].iter().find(|b| overlap(a, b)) {
+            return Err(invalid(key, a, format!("overlaps {b}")));
+        }
+    }
+    Ok(all)
+}
+
+/// Whether two networks share an address.
+#[must_use]
+pub fn overlap(a: &IpNetwork, b: &IpNetwork) -> bool {
+    a.contains(b.network()) || b.contains(a.network())
+}
+
+fn network(key: &str, value: &Value) -> Result<IpNetwork, CniError> {
+    let s = text(key, value)?;
+    if !s.contains('/') {
+        return Err(invalid(key, value, "a prefix length is missing (like /24)"));
+    }
+    let network: IpNetwork = s.parse().map_err(|e| invalid(key, value, e))?;
+    if network.network() != network.ip() {
+        let meant = format!("{}/{}", network.network(), network.prefix());
+        return Err(invalid(key, value, format!("has host bits set; did you mean {meant}?")));
+    }
+    Ok(network)
+}
+
+fn mtu(value: &Value) -> Result<OverlayMtu, CniError> {
+    let bytes = value.as_u64().ok_or_else(|| mistyped("mtu", value, "a number"))?;
+    OverlayMtu::new(u32::try_from(bytes).unwrap_or(u32::MAX)).map_err(|e| invalid("mtu", value, e))
+}
+
+fn routes(value: &Value) -> Result<Vec<ExtraRoute>, CniError> {
+    array("routes", value)?
+        .iter()
+        .map(|entry| {
+            let map = closed("routes[]", entry, &["dst"])?;
+            let dst = map.get("dst").ok_or_else(|| invalid("routes[]", entry, "dst is missing"))?;
+            Ok(ExtraRoute { dst: network("routes[].dst", dst)? })
+        })
+        .collect()
+}
+
+fn sysctls(value: &Value) -> Result<BTreeMap<String, String>, CniError> {
+    let map = value.as_object().ok_or_else(|| mistyped("sysctls", value, "an object"))?;
+    map.iter()
+        .map(|(k, v)| {
+            let key = k.replace('.', "/");
+            if !key.starts_with("net/") || key.split('/').any(|part| part.is_empty()) {
+                return Err(invalid("sysctls", k, "only settings of the pod's network (net.*) can be set"));
+            }
+            let value = match v {
+                Value::String(s) => s.clone(),
+                Value::Number(n) => n.to_string(),
+                other => return Err(mistyped(&format!("sysctls.{k}"), other, "a string")),
+            };
+            Ok((key, value))
+        })
+        .collect()
+}
+
+fn dns(value: &Value) -> Result<Value, CniError> {
+    closed("dns", value, &["nameservers", "domain", "search", "options"])
+        .map(|map| Value::Object(map.clone()))
+}
+
+/// Addresses come bare or with a prefix length; the pod's is always its own.
+fn requested(value: &Value) -> Result<Vec<IpAddr>, CniError> {
+    let key = "runtimeConfig.ips";
+    array(key, value)?
+        .iter()
+        .map(|v| {
+            let s = text(key, v)?;
+            let bare = s.split('/').next().unwrap_or(s);
+            bare.parse().map_err(|e| invalid(key, v, e))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(json: &str) -> Result<AddConf, CniError> {
+        Base::read(json.as_bytes())?.add_conf()
+    }
+
+    #[test]
+    fn garbage_truncated_and_empty_input_are_decode_errors() {
+        for bad in ["", "  \n", "{", "[]", "null", "{\"name\": \"x\"", "\u{0}\u{1}", "nonsense"] {
+            assert_eq!(Base::read(bad.as_bytes()).unwrap_err().code, Code::Decode, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_key_and_value() {
+        let cases = [
+            (r#""subnets":["10.0.0.1/24"]"#, Code::InvalidConfig, "10.0.0.0/24"),
+            (r#""subnets":["10.0.0.0"]"#, Code::InvalidConfig, "prefix length"),
+            (r#""subnets":["10.0.0.0/33"]"#, Code::InvalidConfig, "10.0.0.0/33"),
+            (r#""subnets":[]"#, Code::InvalidConfig, "subnets"),
+            (r#""subnets":["10.0.0.0/16","10.0.1.0/24"]"#, Code::InvalidConfig, "overlaps"),
+            (r#""subnets":"10.0.0.0/24""#, Code::Decode, "a list"),
+            (r#""mtu":100"#, Code::InvalidConfig, "100"),
+            (r#""mtu":"big""#, Code::Decode, "big"),
+            (r#""cooldownSeconds":-1"#, Code::Decode, "-1"),
+            (r#""routes":[{"dst":"10.0.0.0/8","gateway":"1.1.1.1"}]"#, Code::UnsupportedField, "gateway"),
+            (r#""sysctls":{"kernel.panic":"1"}"#, Code::InvalidConfig, "kernel.panic"),
+            (r#""sysctls":{"net/../kernel":"1","net..x":"1"}"#, Code::InvalidConfig, "net"),
+            (r#""dns":{"servers":["1.1.1.1"]}"#, Code::UnsupportedField, "servers"),
+            (r#""runtimeConfig":{"PortMappings":[{"HostPort":80}]}"#, Code::UnsupportedField, "80"),
+            (r#""runtimeConfig":{"mac":"zz"}"#, Code::InvalidConfig, "zz"),
+            (r#""stateDir":"relative""#, Code::InvalidConfig, "relative"),
+            (r#""ipam":{"type":"host-local"}"#, Code::UnsupportedField, "host-local"),
+        ];
+        for (keys, code, word) in cases {
+            let e =
+                add(&format!(r#"{{"cniVersion":"1.0.0","name":"n","type":"flatnet",{keys}}}"#)).unwrap_err();
+            assert_eq!(e.code, code, "{keys}: {e:?}");
+            assert!(e.msg.contains(word), "{keys}: {}", e.msg);
+        }
+    }
+
+    #[test]
+    fn what_runtimes_leave_in_the_request_passes() {
+        let conf = add(
+            r#"{"cniVersion":"1.0.0","name":"n","type":"flatnet","capabilities":{"portMappings":true},
+               "podman_args":["x"],"args":{"cni":{}},"ipam":{},"unknown":{"a":1},
+               "runtimeConfig":{"portMappings":[],"IPS":["10.0.0.9/24"],"io.kubernetes.cri.pod-annotations":{}}}"#,
+        )
+        .unwrap();
+        assert_eq!(conf.requested, ["10.0.0.9".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn versions_nobody_published_are_code_1() {
+        let e = Base::read(br#"{"cniVersion":"9.9.9","name":"n"}"#).unwrap_err();
+        assert_eq!(e.code, Code::IncompatibleVersion);
+        assert!(e.msg.contains("9.9.9"));
+    }
+}

@@ -1,0 +1,7 @@
+//! The CNI contract (SPEC 1.1.0): what comes in, checked; what goes out, in the asked version's shape.
+
+pub mod version;
+pub mod error;
+pub mod env;
+pub mod conf;
+pub mod result;
