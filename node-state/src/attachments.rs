@@ -1,0 +1,98 @@
+//! `attachments/HOSTINTERFACE.json`: one record per pod interface.
+
+use std::fs;
+use std::path::PathBuf;
+
+use flatnet_core::link::is_host_if;
+use flatnet_core::names::IfName;
+use flatnet_core::node::{ATTACHMENT_VERSION, Attachment};
+
+use crate::error::StateError;
+use crate::files;
+
+/// The records of one node.
+#[derive(Debug, Clone)]
+pub struct Attachments {
+    folder: PathBuf,
+}
+
+impl Attachments {
+    pub(crate) const fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    fn path(&self, host_if: &IfName) -> PathBuf {
+        self.folder.join(format!("{host_if}.json"))
+    }
+
+    /// Writes a record, whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing is left half-done.
+    pub fn put(&self, attachment: &Attachment) -> Result<(), StateError> {
+        let path = self.path(&attachment.host_ifname);
+        let content = serde_json::to_vec(attachment)
+            .map_err(|e| StateError::Damaged { path: path.clone(), why: e.to_string() })?;
+        files::replace(&path, &content)
+    }
+
+    /// Reads a record; `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged. It stays where it is: who decides to go on without it calls
+    /// [`Self::remove`] or [`Self::set_aside`].
+    pub fn get(&self, host_if: &IfName) -> Result<Option<Attachment>, StateError> {
+        let path = self.path(host_if);
+        let Some(bytes) = files::read(&path)? else { return Ok(None) };
+        let damaged = |why: String| StateError::Damaged { path: path.clone(), why };
+        let record: Attachment = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if record.version != ATTACHMENT_VERSION {
+            return Err(damaged(format!("version {}", record.version)));
+        }
+        if record.host_ifname != *host_if {
+            return Err(damaged(format!("it is the record of {}", record.host_ifname)));
+        }
+        Ok(Some(record))
+    }
+
+    /// Removes a record; none there is fine.
+    ///
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub fn remove(&self, host_if: &IfName) -> Result<(), StateError> {
+        files::remove(&self.path(host_if))
+    }
+
+    /// Moves a damaged record out of the way.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn set_aside(&self, host_if: &IfName) -> Result<(), StateError> {
+        files::set_aside(&self.path(host_if))
+    }
+
+    /// All records, and what could not be read.
+    ///
+    /// # Errors
+    /// The folder cannot be listed; a folder that is not there is empty.
+    pub fn list(&self) -> Result<(Vec<Attachment>, Vec<StateError>), StateError> {
+        let (mut records, mut failures) = (Vec::new(), Vec::new());
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((records, failures)),
+            Err(e) => return Err(StateError::io("list", &self.folder)(e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(StateError::io("list", &self.folder))?;
+            let name = entry.file_name();
+            let host_if = name.to_str().and_then(|n| n.strip_suffix(".json")).filter(|n| is_host_if(n));
+            let Some(Ok(host_if)) = host_if.map(str::parse) else { continue };
+            match self.get(&host_if) {
+                Ok(record) => records.extend(record),
+                Err(e) => failures.push(e),
+            }
+        }
+        records.sort_by(|a, b| a.host_ifname.cmp(&b.host_ifname));
+        Ok((records, failures))
+    }
+}
