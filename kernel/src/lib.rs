@@ -6,6 +6,8 @@ pub mod batch;
 pub mod sysctl;
 pub mod facts;
 pub mod apply;
+pub mod overlay_snapshot;
+pub mod events;
 mod msg;
 
 pub use apply::NetlinkKernel;

@@ -1,0 +1,203 @@
+//! Multicast: learns that something changed which may be ours. What changed is never acted upon; the
+//! answer to every event is to look again.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use flatnet_core::link::is_host_if;
+use flatnet_core::overlay::is_tunnel_if;
+use flatnet_core::step::ROUTE_PROTOCOL;
+use netlink_packet_core::{NLM_F_REPLACE, NlasIterator};
+use netlink_sys::{Socket, SocketAddr};
+use nix::libc::ENOBUFS;
+
+/// Links, addresses, routes, neighbours, nexthops and per-link settings, both families (`RTNLGRP_*`,
+/// include/uapi/linux/rtnetlink.h).
+const GROUPS: [u32; 9] = [1, 3, 5, 7, 9, 11, 24, 25, 32];
+/// Bytes the kernel may queue before it drops (and says so with `ENOBUFS`).
+const QUEUE: u32 = 1 << 20;
+const RECEIVE_BUFFER: usize = 32 * 1024;
+const HEADER: usize = 16;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const RTM_NEWNETCONF: u16 = 80;
+const RTM_DELNETCONF: u16 = 81;
+const RTM_NEWNEXTHOP: u16 = 104;
+const RTM_DELNEXTHOP: u16 = 105;
+const IFLA_IFNAME: u16 = 3;
+const NETCONFA_IFINDEX: u16 = 1;
+
+/// A subscription to the namespace it was opened in. Readable when there may be something.
+#[derive(Debug)]
+pub struct Events {
+    socket: Socket,
+    buffer: Vec<u8>,
+    tunnels: Tunnels,
+}
+
+impl Events {
+    /// Subscribes. Open it before the first snapshot, or changes between the two are missed.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(netlink_sys::protocols::NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.set_non_blocking(true)?;
+        socket.set_rx_buf_sz(QUEUE)?;
+        for group in GROUPS {
+            socket.add_membership(group)?;
+        }
+        Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BUFFER), tunnels: Tunnels::default() })
+    }
+
+    /// Reads all that is queued and tells whether to look again. A queue that overran is a reason to.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn drain(&mut self) -> io::Result<bool> {
+        let mut look = false;
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, 0) {
+                Ok(_) => look |= self.tunnels.any_relevant(&self.buffer),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(look),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.raw_os_error() == Some(ENOBUFS) => look = true,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Which indexes are tunnels of ours, as far as somebody asked. Forgotten whenever a link changes.
+#[derive(Debug, Default)]
+struct Tunnels(HashMap<u32, bool>);
+
+impl Tunnels {
+    fn any_relevant(&mut self, mut datagram: &[u8]) -> bool {
+        let mut any = false;
+        while let Some(length) = word(datagram, 0) {
+            let length = length as usize;
+            let Some(body) = datagram.get(HEADER..length) else { break };
+            any |= self.is_relevant(half(datagram, 4), half(datagram, 6), body);
+            datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        any
+    }
+
+    /// Whether a change may concern what is ours. Pods come and go without the agent: their links and
+    /// host routes are the plugin's. When in doubt the answer is yes.
+    fn is_relevant(&mut self, kind: u16, flags: u16, body: &[u8]) -> bool {
+        // Whoever replaces an object may have replaced ours, and only theirs is announced.
+        let replaced = flags & NLM_F_REPLACE != 0;
+        match kind {
+            RTM_NEWLINK | RTM_DELLINK => {
+                self.0.clear();
+                !link_name(body).is_some_and(|name| is_host_if(&name))
+            }
+            RTM_NEWADDR | RTM_DELADDR => true,
+            RTM_NEWROUTE | RTM_DELROUTE => {
+                // struct rtmsg: family, dst_len, src_len, tos, table, protocol
+                let host = matches!(body, [2, 32, ..] | [10, 128, ..]);
+                !host && (replaced || body.get(5) == Some(&ROUTE_PROTOCOL))
+            }
+            // struct nhmsg: family, scope, protocol
+            RTM_NEWNEXTHOP | RTM_DELNEXTHOP => replaced || body.get(2) == Some(&ROUTE_PROTOCOL),
+            // struct ndmsg: family, padding, ifindex
+            RTM_NEWNEIGH | RTM_DELNEIGH => word(body, 4).is_none_or(|index| self.is_tunnel(index)),
+            RTM_NEWNETCONF | RTM_DELNETCONF => {
+                let index = NlasIterator::new(body.get(4..).unwrap_or_default())
+                    .flatten()
+                    .find(|nla| nla.kind() == NETCONFA_IFINDEX)
+                    .and_then(|nla| word(nla.value(), 0));
+                // Negative indexes mean all links.
+                index.is_none_or(|index| i32::try_from(index).is_err() || self.is_tunnel(index))
+            }
+            _ => true,
+        }
+    }
+
+    fn is_tunnel(&mut self, index: u32) -> bool {
+        *self.0.entry(index).or_insert_with(|| {
+            let name = nix::net::if_::if_indextoname(index);
+            name.is_ok_and(|name| name.to_str().is_ok_and(is_tunnel_if))
+        })
+    }
+}
+
+/// After `struct ifinfomsg`.
+fn link_name(body: &[u8]) -> Option<String> {
+    let attributes = NlasIterator::new(body.get(16..)?);
+    let name = attributes.flatten().find(|nla| nla.kind() == IFLA_IFNAME)?;
+    Some(String::from_utf8_lossy(name.value()).trim_end_matches('\0').to_owned())
+}
+
+fn word(data: &[u8], at: usize) -> Option<u32> {
+    data.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn half(data: &[u8], at: usize) -> u16 {
+    data.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relevant(kind: u16, flags: u16, body: &[u8]) -> bool {
+        let mut datagram = Vec::new();
+        datagram.extend(u32::try_from(HEADER + body.len()).unwrap().to_ne_bytes());
+        datagram.extend(kind.to_ne_bytes());
+        datagram.extend(flags.to_ne_bytes());
+        datagram.extend([0; 8]);
+        datagram.extend(body);
+        Tunnels::default().any_relevant(&datagram)
+    }
+
+    fn link(name: &str) -> Vec<u8> {
+        let mut body = vec![0; 16];
+        body.extend(u16::try_from(4 + name.len() + 1).unwrap().to_ne_bytes());
+        body.extend(IFLA_IFNAME.to_ne_bytes());
+        body.extend(name.as_bytes());
+        body.resize(body.len() + 4 - name.len() % 4, 0);
+        body
+    }
+
+    #[test]
+    fn pods_coming_and_going_wake_nobody() {
+        assert!(!relevant(RTM_NEWLINK, 0, &link("fnuugbpipskpd6c")));
+        assert!(!relevant(RTM_DELROUTE, 0, &[2, 32, 0, 0, 254, ROUTE_PROTOCOL]));
+        assert!(!relevant(RTM_DELROUTE, 0, &[10, 128, 0, 0, 254, ROUTE_PROTOCOL]));
+        assert!(!relevant(RTM_NEWNEIGH, 0, &[2, 0, 0, 0, 255, 255, 255, 127, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn what_may_be_ours_wakes() {
+        assert!(relevant(RTM_DELLINK, 0, &link("flat.1")));
+        assert!(relevant(RTM_NEWLINK, 0, &link("eth0")));
+        assert!(relevant(RTM_DELROUTE, 0, &[2, 24, 0, 0, 254, ROUTE_PROTOCOL]));
+        assert!(relevant(RTM_DELNEXTHOP, 0, &[2, 0, ROUTE_PROTOCOL, 0]));
+        assert!(relevant(RTM_NEWROUTE, NLM_F_REPLACE, &[2, 24, 0, 0, 254, 3]), "ours was replaced");
+        assert!(!relevant(RTM_NEWROUTE, 0, &[2, 24, 0, 0, 254, 3]), "somebody else's");
+    }
+
+    #[test]
+    fn a_cut_message_ends_the_datagram() {
+        assert!(!Tunnels::default().any_relevant(&[200, 0, 0, 0, 16, 0]));
+    }
+}
