@@ -184,7 +184,7 @@ fn read_address(body: &[u8]) -> Result<Option<(u32, IpNetwork)>, DecodeError> {
 fn routes(netlink: &mut Netlink, links: &Links) -> io::Result<Vec<Route>> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let request = msg::route::dump(family, Some(ROUTE_PROTOCOL));
+        let request = msg::route::dump_of(family, ROUTE_PROTOCOL);
         all.extend(netlink.dump(&request, |body| read_route(body, links))?);
     }
     Ok(all)
