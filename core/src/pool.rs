@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 /// Most slots of one subnet that are ever used, however large it is: a node's pods are thousands, and a
-/// slot costs 16 bytes once touched.
-pub const MAX_SLOTS: u64 = 1 << 20;
+/// slot costs 16 bytes.
+pub const MAX_SLOTS: u64 = 1 << 16;
 
 /// One address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

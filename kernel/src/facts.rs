@@ -46,14 +46,6 @@ pub struct SeenRoute {
     pub(crate) link_index: Option<u32>,
 }
 
-impl SeenRoute {
-    /// Whether it leaves through `link`.
-    #[must_use]
-    pub fn leaves_through(&self, link: &SeenLink) -> bool {
-        self.link_index == Some(link.index)
-    }
-}
-
 /// Looks a link up by name.
 ///
 /// # Errors
@@ -89,16 +81,29 @@ pub fn addresses(netlink: &mut Netlink, link: &SeenLink) -> io::Result<Vec<IpNet
     })
 }
 
-/// Routes of the main table, both families.
+/// Routes of the main table through one link, both families.
 ///
 /// # Errors
 /// A dump failed.
-pub fn routes(netlink: &mut Netlink) -> io::Result<Vec<SeenRoute>> {
+pub fn routes_of(netlink: &mut Netlink, link: &SeenLink) -> io::Result<Vec<SeenRoute>> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        all.extend(netlink.dump(&msg::route::dump(family, None), |body| Ok(Some(read_route(body)?)))?);
+        all.extend(netlink.dump(&msg::route::dump_through(family, link.index), |body| {
+            Ok(Some(read_route(body)?).filter(|route| route.link_index == Some(link.index)))
+        })?);
     }
     Ok(all)
+}
+
+/// The link that packets to `ip` leave through.
+///
+/// # Errors
+/// The conversation failed; no route is `None`.
+pub fn link_to(netlink: &mut Netlink, ip: IpAddr) -> io::Result<Option<SeenLink>> {
+    match route_to(netlink, ip)?.and_then(|route| route.link_index) {
+        Some(index) => get(netlink, msg::link::get_by_index(index), &[ENODEV], read_link),
+        None => Ok(None),
+    }
 }
 
 /// The entry of the routing tables that covers `ip`, as it stands in the table.

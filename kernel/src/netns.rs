@@ -47,7 +47,6 @@ pub enum NetnsError {
 }
 
 mod ioctl {
-    #![expect(unsafe_code, unreachable_pub, reason = "written by nix's macro")]
     nix::ioctl_none_bad!(
         /// Answers the `CLONE_NEW*` flag of the namespace behind a descriptor.
         ns_get_nstype,
@@ -76,13 +75,10 @@ impl NetnsFd {
                 let inode = file.metadata().map_err(open)?.ino();
                 Ok(Self { file, path: path.to_owned(), inode })
             }
-            Ok(_) => Err(NetnsError::NotANamespace {
-                path: path.to_owned(),
-                what: "a namespace of another kind",
-            }),
-            Err(_) => {
-                Err(NetnsError::NotANamespace { path: path.to_owned(), what: "an ordinary file" })
+            Ok(_) => {
+                Err(NetnsError::NotANamespace { path: path.to_owned(), what: "a namespace of another kind" })
             }
+            Err(_) => Err(NetnsError::NotANamespace { path: path.to_owned(), what: "an ordinary file" }),
         }
     }
 

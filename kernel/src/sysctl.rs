@@ -33,3 +33,14 @@ pub fn write(key: &str, value: &str) -> io::Result<Outcome> {
     std::fs::write(&path, value)?;
     Ok(Outcome::Done)
 }
+
+/// Interfaces that take routes from router advertisements only as long as the node does not forward
+/// (`accept_ra` is 1; 2 means "also when forwarding", Documentation/networking/ip-sysctl.rst).
+#[must_use]
+pub fn accepting_ra() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc/sys/net/ipv6/conf") else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| read(&format!("net/ipv6/conf/{name}/accept_ra")).is_ok_and(|value| value == "1"))
+        .collect()
+}

@@ -55,15 +55,6 @@ impl std::fmt::Debug for Request<'_> {
     }
 }
 
-/// How full a subnet is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Addresses with an owner.
-    pub used: u64,
-    /// Addresses that can be handed out at all.
-    pub capacity: u64,
-}
-
 /// A subnet's file, locked.
 struct Locked {
     file: File,
@@ -135,21 +126,21 @@ impl Addresses {
         Ok(all)
     }
 
-    /// How full `network` is. Makes nothing.
+    /// Whether `network` has an address that is not in use. Makes nothing.
     ///
     /// # Errors
     /// The pool's file cannot be read.
-    pub fn usage(&self, network: IpNetwork) -> Result<Usage, StateError> {
-        let capacity = Subnet::of(network).capacity();
-        let mut used = 0;
-        if self.path(network).exists() {
-            let pool = self.open(network)?;
-            pool.each(pool.subnet.first(), |_, slot| {
-                used += u64::from(slot.owner != 0);
-                false
-            })?;
+    pub fn has_room(&self, network: IpNetwork) -> Result<bool, StateError> {
+        if !self.path(network).exists() {
+            return Ok(true);
         }
-        Ok(Usage { used, capacity })
+        let mut room = false;
+        let pool = self.open(network)?;
+        pool.each(pool.subnet.next(pool.read_cursor()?), |_, slot| {
+            room = slot.owner == 0;
+            room
+        })?;
+        Ok(room)
     }
 
     fn path(&self, network: IpNetwork) -> PathBuf {
@@ -403,7 +394,7 @@ mod tests {
         assert_eq!(all.len(), 6);
         let e = pool.take(small, request(7)).unwrap_err().to_string();
         assert!(e.contains("10.0.0.0/29") && e.contains('6'), "{e}");
-        assert_eq!(pool.usage(small).unwrap(), Usage { used: 6, capacity: 6 });
+        assert!(!pool.has_room(small).unwrap());
         assert!(pool.release(3, &[]).is_empty());
         // Still cooling, but better than nothing.
         assert!(all.contains(&pool.take(small, request(8)).unwrap()));
@@ -469,7 +460,7 @@ mod tests {
         for bad in [&good[..20], &good[..good.len() - 1], &vec![0; good.len()][..], b"x"] {
             fs::write(&file, bad).unwrap();
             pool.take(small, request(2)).unwrap();
-            assert_eq!(pool.usage(small).unwrap().used, 1);
+            assert_eq!(pool.owners().unwrap().len(), 1);
         }
         fs::write(&file, b"").unwrap();
         pool.take(small, request(2)).unwrap();

@@ -78,9 +78,9 @@ pub(crate) fn change(index: u32, change: &LinkChange) -> Request {
     message.attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     message.attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
     if !change.ipv4.is_empty() {
-        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![ipv4_conf(
-            &change.ipv4,
-        )])]));
+        message
+            .attributes
+            .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![ipv4_conf(&change.ipv4)])]));
     }
     Request::new(RTM_SETLINK, 0, &message)
 }

@@ -29,13 +29,25 @@ pub(crate) fn remove(route: &Route, link_index: u32) -> Request {
     Request::new(RTM_DELROUTE, 0, &message(route, link_index))
 }
 
-/// Routes of the main table in one family; with `protocol`, only those of that origin.
-pub(crate) fn dump(family: AddressFamily, protocol: Option<u8>) -> Request {
+/// Routes of the main table in one family that have `protocol` as their origin.
+pub(crate) fn dump_of(family: AddressFamily, protocol: u8) -> Request {
+    let mut message = main_table(family);
+    message.header.protocol = RouteProtocol::from(protocol);
+    Request::new(RTM_GETROUTE, 0, &message)
+}
+
+/// Routes of the main table in one family through one link.
+pub(crate) fn dump_through(family: AddressFamily, link_index: u32) -> Request {
+    let mut message = main_table(family);
+    message.attributes = vec![RouteAttribute::Oif(link_index)];
+    Request::new(RTM_GETROUTE, 0, &message)
+}
+
+fn main_table(family: AddressFamily) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = protocol.map_or(RouteProtocol::Unspec, RouteProtocol::from);
-    Request::new(RTM_GETROUTE, 0, &message)
+    message
 }
 
 /// The table's own entry that covers `ip`, not the path it resolves to (`RTM_F_FIB_MATCH`).

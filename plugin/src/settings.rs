@@ -1,0 +1,65 @@
+//! What holds for this node: the configuration's own keys, then the node snapshot's.
+
+use flatnet_core::cni::conf::{AddConf, Base};
+use flatnet_core::cni::error::{CniError, Code};
+use flatnet_core::link::OverlayMtu;
+use flatnet_node_state::StateDir;
+use ipnetwork::IpNetwork;
+
+use crate::context;
+
+/// Settings of one node.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Pod subnets, at least one.
+    pub(crate) subnets: Vec<IpNetwork>,
+    /// MTU of pods; `None`: take it from the uplink.
+    pub(crate) mtu: Option<OverlayMtu>,
+    /// Whether no agent looks after this node.
+    pub(crate) alone: bool,
+}
+
+impl Settings {
+    /// # Errors
+    /// Neither the configuration nor a snapshot says which addresses pods get.
+    pub(crate) fn resolve(base: &Base, conf: &AddConf, state: &StateDir) -> Result<Self, CniError> {
+        if let (Some(subnets), mtu @ Some(_)) = (&conf.subnets, conf.mtu) {
+            return Ok(Self { subnets: subnets.clone(), mtu, alone: true });
+        }
+        let snapshot = match state.snapshot() {
+            Ok(snapshot) => snapshot,
+            // Stand-alone needs none, so a damaged one stops nothing there.
+            Err(_) if conf.subnets.is_some() => None,
+            Err(e) => return Err(context::state(&e)),
+        };
+        let mtu = conf.mtu.or(snapshot.as_ref().map(|s| s.mtu));
+        match (&conf.subnets, snapshot) {
+            (Some(subnets), snapshot) => {
+                Ok(Self { subnets: subnets.clone(), mtu, alone: snapshot.is_none() })
+            }
+            (None, Some(snapshot)) if !snapshot.subnets.is_empty() => {
+                Ok(Self { subnets: snapshot.subnets, mtu, alone: false })
+            }
+            (None, Some(_)) => Err(not_ready("the node has no pod subnet yet")),
+            (None, None) => Err(not_ready(&format!(
+                "there is no node snapshot at {}",
+                base.state_dir.join("node.json").display()
+            ))),
+        }
+    }
+
+    /// Subnets by family, IPv4 first; within a family in the order given.
+    pub(crate) fn families(&self) -> impl Iterator<Item = Vec<IpNetwork>> + '_ {
+        [true, false].into_iter().filter_map(|v4| {
+            let of_family: Vec<IpNetwork> =
+                self.subnets.iter().copied().filter(|s| s.is_ipv4() == v4).collect();
+            (!of_family.is_empty()).then_some(of_family)
+        })
+    }
+}
+
+fn not_ready(why: &str) -> CniError {
+    CniError::new(Code::TryAgain, why).with(
+        "wait for flatnetd to write it (flatnetd status), or give \"subnets\" in the network configuration",
+    )
+}

@@ -1,0 +1,192 @@
+//! ADD: everything that can refuse comes first, then the address, then the record, then the kernel.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+
+use flatnet_core::attach::{self, Extras};
+use flatnet_core::cni::conf::{AddConf, Base};
+use flatnet_core::cni::env::Target;
+use flatnet_core::cni::error::{CniError, Code};
+use flatnet_core::cni::result;
+use flatnet_core::execute::execute;
+use flatnet_core::link::AttachmentIds;
+use flatnet_core::node::{ATTACHMENT_VERSION, Attachment};
+use flatnet_core::step::Ns;
+use flatnet_kernel::{NetlinkKernel, NetnsFd, facts, sysctl};
+use flatnet_node_state::{PoolError, Request, StateDir};
+use ipnetwork::IpNetwork;
+use serde_json::Value;
+
+use super::del;
+use crate::settings::Settings;
+use crate::{context, seen};
+
+pub(crate) fn run(base: &Base, target: &Target) -> Result<Value, CniError> {
+    let conf = base.add_conf()?;
+    let ns = open_sandbox(target)?;
+    let inode = ns.inode();
+    let state = StateDir::new(&base.state_dir);
+    let settings = Settings::resolve(base, &conf, &state)?;
+    let ids = AttachmentIds::of(&target.container, &target.ifname);
+    let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
+    let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
+    refuse_what_is_there(&mut kernel, &state, target, &ids)?;
+
+    let attachment = Attachment {
+        version: ATTACHMENT_VERSION,
+        network: base.name.clone(),
+        container: target.container.clone(),
+        ifname: target.ifname.clone(),
+        host_ifname: ids.host_if.clone(),
+        netns: target.required_netns()?.display().to_string(),
+        netns_inode: inode,
+        addresses: Vec::new(),
+        mac: conf.mac.unwrap_or(ids.pod_mac),
+        host_mac: ids.host_mac,
+        mtu: mtu(&mut kernel, &settings)?,
+        pod: target.pod.clone(),
+    };
+    let made = make(&mut kernel, &state, &conf, &settings, attachment);
+    let attachment = made.inspect_err(|_| {
+        // The first error is the one to report; what cannot be freed now, DEL frees.
+        drop(state.addresses().release(ids.owner, &[]));
+        drop(state.attachments().remove(&ids.host_if));
+    })?;
+    let extra: Vec<IpNetwork> = conf.routes.iter().map(|r| r.dst).collect();
+    Ok(result::render(base.version, &attachment, &extra, conf.dns.as_ref()))
+}
+
+/// The pod's namespace, verified, and not the one we run in: an interface there would be the node's.
+pub(super) fn open_sandbox(target: &Target) -> Result<NetnsFd, CniError> {
+    let ns = NetnsFd::open(target.required_netns()?).map_err(|e| context::netns(&e))?;
+    let own = NetnsFd::current().map_err(|e| context::netns(&e))?;
+    if ns.is_same(&own) {
+        return Err(CniError::new(
+            Code::InvalidEnvironment,
+            format!("CNI_NETNS {} is the namespace that flatnet itself runs in", ns.path().display()),
+        )
+        .with("a pod needs a namespace of its own"));
+    }
+    Ok(ns)
+}
+
+/// A second ADD, or an interface in the way, is an error that changes nothing. A record without its
+/// interface is what a killed ADD or a dead pod left: it goes.
+fn refuse_what_is_there(
+    kernel: &mut NetlinkKernel,
+    state: &StateDir,
+    target: &Target,
+    ids: &AttachmentIds,
+) -> Result<(), CniError> {
+    let failed = |e: std::io::Error| context::io("look for the interface", &e);
+    let node = kernel.netlink(Ns::Node).map_err(|e| context::kernel(&e))?;
+    if facts::link(node, &ids.host_if).map_err(failed)?.is_some() {
+        return Err(CniError::new(
+            Code::Conflict,
+            format!("container {} has {} already ({})", target.container, target.ifname, ids.host_if),
+        )
+        .with("DEL removes it"));
+    }
+    let pod = kernel.netlink(Ns::Pod).map_err(|e| context::kernel(&e))?;
+    if facts::link(pod, &target.ifname).map_err(failed)?.is_some() {
+        return Err(CniError::new(
+            Code::Conflict,
+            format!("CNI_IFNAME {} exists in the pod already, made by somebody else", target.ifname),
+        ));
+    }
+    let record = state.attachments().get(&ids.host_if);
+    if !matches!(record, Ok(None)) {
+        let failures = del::forget(state, ids);
+        if let Some(e) = failures.first() {
+            return Err(context::state(e));
+        }
+    }
+    Ok(())
+}
+
+fn mtu(kernel: &mut NetlinkKernel, settings: &Settings) -> Result<flatnet_core::link::OverlayMtu, CniError> {
+    match settings.mtu {
+        Some(mtu) => Ok(mtu),
+        None => Ok(seen::uplink_mtu(kernel.netlink(Ns::Node).map_err(|e| context::kernel(&e))?)),
+    }
+}
+
+/// Addresses, record, kernel. On failure the caller takes the first two back; the executor has taken
+/// back the third.
+fn make(
+    kernel: &mut NetlinkKernel,
+    state: &StateDir,
+    conf: &AddConf,
+    settings: &Settings,
+    mut attachment: Attachment,
+) -> Result<Attachment, CniError> {
+    attachment.addresses = lease(kernel, state, conf, settings, &attachment)?;
+    state.attachments().put(&attachment).map_err(|e| context::state(&e))?;
+    let extras = Extras {
+        routes: conf.routes.iter().map(|r| r.dst).collect(),
+        sysctls: conf.sysctls.clone(),
+        node_sysctls: if settings.alone { node_sysctls(&attachment) } else { Vec::new() },
+    };
+    execute(kernel, &attach::plan_add(&attachment, &extras)).map_err(|e| context::exec(&e))?;
+    Ok(attachment)
+}
+
+/// One address of each family that the node has subnets of.
+fn lease(
+    kernel: &mut NetlinkKernel,
+    state: &StateDir,
+    conf: &AddConf,
+    settings: &Settings,
+    attachment: &Attachment,
+) -> Result<Vec<IpAddr>, CniError> {
+    let owner = AttachmentIds::of(&attachment.container, &attachment.ifname).owner;
+    let node = RefCell::new(kernel.netlink(Ns::Node).map_err(|e| context::kernel(&e))?);
+    let in_use = |ip: IpAddr| seen::is_routed(&mut node.borrow_mut(), ip);
+    let mut leased = Vec::new();
+    for family in settings.families() {
+        let v4 = family.iter().all(IpNetwork::is_ipv4);
+        let wanted = conf.requested.iter().copied().find(|ip| ip.is_ipv4() == v4);
+        let request = Request { owner, wanted, cooldown: conf.cooldown_seconds, in_use: &in_use };
+        leased.push(take_from(state, &family, request).map_err(|e| context::pool(&e))?);
+    }
+    let unmet = conf.requested.iter().find(|ip| !leased.contains(ip));
+    match unmet {
+        None => Ok(leased),
+        Some(ip) => Err(CniError::new(
+            Code::InvalidConfig,
+            format!("requested address {ip} cannot be given: one address per family, of the node's subnets"),
+        )),
+    }
+}
+
+/// The first subnet of a family that has the address, or any.
+fn take_from(state: &StateDir, family: &[IpNetwork], request: Request<'_>) -> Result<IpAddr, PoolError> {
+    let mut last = None;
+    for network in family {
+        match state.addresses().take(*network, request) {
+            Err(e @ (PoolError::Exhausted { .. } | PoolError::Outside { .. })) => last = Some(e),
+            other => return other,
+        }
+    }
+    Err(last.unwrap_or(PoolError::Exhausted {
+        network: IpNetwork::from(IpAddr::from([0, 0, 0, 0])),
+        capacity: 0,
+    }))
+}
+
+/// Without an agent the plugin itself makes the node forward. An interface that takes its default route
+/// from router advertisements keeps doing so: forwarding would make it stop (`accept_ra`, ip-sysctl).
+fn node_sysctls(attachment: &Attachment) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    if attachment.addresses.iter().any(IpAddr::is_ipv4) {
+        all.push(("net/ipv4/ip_forward".to_owned(), "1".to_owned()));
+    }
+    let forwards = sysctl::read("net/ipv6/conf/all/forwarding").is_ok_and(|v| v == "1");
+    if attachment.addresses.iter().any(IpAddr::is_ipv6) && !forwards {
+        for name in sysctl::accepting_ra() {
+            all.push((format!("net/ipv6/conf/{name}/accept_ra"), "2".to_owned()));
+        }
+        all.push(("net/ipv6/conf/all/forwarding".to_owned(), "1".to_owned()));
+    }
+    all
+}

@@ -1,0 +1,45 @@
+//! CHECK: compares the kernel with the record and with what the runtime was promised, exactly.
+
+use flatnet_core::attach;
+use flatnet_core::cni::conf::Base;
+use flatnet_core::cni::env::Target;
+use flatnet_core::cni::error::{CniError, Code};
+use flatnet_core::cni::result;
+use flatnet_core::link::AttachmentIds;
+use flatnet_kernel::NetlinkKernel;
+use flatnet_node_state::StateDir;
+use ipnetwork::IpNetwork;
+
+use super::add::open_sandbox;
+use crate::{context, seen};
+
+pub(crate) fn run(base: &Base, target: &Target) -> Result<(), CniError> {
+    let conf = base.add_conf()?;
+    let promise = base.prev_result().ok_or_else(|| {
+        CniError::new(Code::InvalidConfig, "prevResult is missing: CHECK compares with what ADD answered")
+    })?;
+    let promise = result::promise(promise, target.ifname.as_str());
+    let ids = AttachmentIds::of(&target.container, &target.ifname);
+    let ns = open_sandbox(target)?;
+    let record = StateDir::new(&base.state_dir)
+        .attachments()
+        .get(&ids.host_if)
+        .map_err(|e| context::state(&e))?
+        .ok_or_else(|| {
+            CniError::new(
+                Code::Differs,
+                format!("there is no record of container {} interface {}", target.container, target.ifname),
+            )
+        })?;
+    if record.netns_inode != ns.inode() {
+        return Err(CniError::new(
+            Code::Differs,
+            format!("CNI_NETNS {} is not the namespace that ADD was given", ns.path().display()),
+        ));
+    }
+    let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
+    let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
+    let seen = seen::attachment(&mut kernel, &record)?;
+    let extra: Vec<IpNetwork> = conf.routes.iter().map(|r| r.dst).collect();
+    attach::check(&record, &extra, &promise, &seen).map_err(|e| CniError::new(Code::Differs, e))
+}

@@ -1,0 +1,64 @@
+//! DEL: needs neither the namespace, nor the configuration of the ADD, nor an agent. Every part is
+//! tried whatever happened to the others; the address goes last but always.
+
+use std::io::Write;
+
+use flatnet_core::attach;
+use flatnet_core::cni::conf::Base;
+use flatnet_core::cni::env::Target;
+use flatnet_core::cni::error::{CniError, Code};
+use flatnet_core::execute::clear;
+use flatnet_core::kernel::KernelError;
+use flatnet_core::link::AttachmentIds;
+use flatnet_kernel::NetlinkKernel;
+use flatnet_node_state::{StateDir, StateError};
+
+use crate::context;
+
+pub(crate) fn run(base: &Base, target: &Target, stderr: &mut dyn Write) -> Result<(), CniError> {
+    let state = StateDir::new(&base.state_dir);
+    remove(&state, &AttachmentIds::of(&target.container, &target.ifname), stderr)
+}
+
+/// Removes one attachment. Only what a retry can mend is an error: the link could not be deleted.
+pub(super) fn remove(state: &StateDir, ids: &AttachmentIds, stderr: &mut dyn Write) -> Result<(), CniError> {
+    let mut kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
+    let left: Vec<KernelError> = clear(&mut kernel, &attach::plan_del(ids));
+    if let Some(e) = left.first() {
+        // The address stays with the link: it must not go to another pod while this one has it.
+        return Err(context::kernel(e));
+    }
+    let failures = forget(state, ids);
+    for e in &failures {
+        // stderr is for people; when even that is gone there is nobody to tell.
+        let _ = writeln!(stderr, "flatnet: DEL {}: {e}", ids.host_if);
+    }
+    match failures.iter().find(|e| matches!(e, StateError::Locked { .. })) {
+        Some(e) => Err(CniError::new(Code::TryAgain, e)),
+        None => Ok(()),
+    }
+}
+
+/// Frees the addresses and drops the record. A damaged record is set aside; the owner's tag in the pool
+/// finds the addresses without it.
+pub(super) fn forget(state: &StateDir, ids: &AttachmentIds) -> Vec<StateError> {
+    let attachments = state.attachments();
+    let (hints, damaged) = match attachments.get(&ids.host_if) {
+        Ok(Some(record)) => (record.addresses, None),
+        Ok(None) => (Vec::new(), None),
+        Err(e) => (Vec::new(), Some(e)),
+    };
+    let mut failures = state.addresses().release(ids.owner, &hints);
+    if !failures.is_empty() {
+        failures.extend(damaged);
+        return failures;
+    }
+    match damaged {
+        Some(e) => {
+            failures.push(e);
+            failures.extend(attachments.set_aside(&ids.host_if).err());
+        }
+        None => failures.extend(attachments.remove(&ids.host_if).err()),
+    }
+    failures
+}

@@ -1,0 +1,32 @@
+//! GC: removes every attachment of the network that the runtime does not list. One that cannot be
+//! removed does not keep the others.
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use flatnet_core::cni::conf::Base;
+use flatnet_core::cni::error::{CniError, Code};
+use flatnet_core::link::AttachmentIds;
+use flatnet_node_state::StateDir;
+
+use super::del;
+use crate::context;
+
+pub(crate) fn run(base: &Base, stderr: &mut dyn Write) -> Result<(), CniError> {
+    let valid: HashSet<(String, String)> = base.valid_attachments()?.into_iter().collect();
+    let state = StateDir::new(&base.state_dir);
+    let (records, damaged) = state.attachments().list().map_err(|e| context::state(&e))?;
+    let mut failures: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+    for record in records.into_iter().filter(|r| r.network == base.name) {
+        let key = (record.container.to_string(), record.ifname.to_string());
+        if valid.contains(&key) {
+            continue;
+        }
+        let ids = AttachmentIds::of(&record.container, &record.ifname);
+        failures.extend(del::remove(&state, &ids, stderr).err().map(|e| e.to_string()));
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(CniError::new(Code::Io, failures.join("; ")))
+}
