@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use flatnet_core::link::is_host_if;
 use flatnet_core::overlay::is_tunnel_if;
@@ -75,6 +75,12 @@ impl Events {
                 Err(e) => return Err(e),
             }
         }
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

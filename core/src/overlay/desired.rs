@@ -247,6 +247,20 @@ pub enum DesiredError {
 }
 
 impl Desired {
+    /// Nothing at all: what is left when the agent's work is taken away.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            tunnel: None,
+            hops: Vec::new(),
+            routes: Vec::new(),
+            own: Vec::new(),
+            sysctls: Vec::new(),
+            pod_mtu: OverlayMtu::default(),
+            peers: Vec::new(),
+        }
+    }
+
     /// Decides how the node reaches the pods of all others.
     ///
     /// # Errors

@@ -1,0 +1,160 @@
+//! The command line: what can be asked of `flatnetd`, and which function answers.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, Overrides};
+use crate::{check, cleanup, daemon, output, view};
+
+/// The per-node agent of Flatnet: learns the other nodes from a store and keeps this node's routes, VXLAN
+/// device and node snapshot as they should be.
+#[derive(Debug, Parser)]
+#[command(name = "flatnetd", version, propagate_version = true, after_long_help = LONG_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_HELP: &str = "\
+EXAMPLE
+  A cluster file, the same on every node (/etc/flatnet/cluster.yaml):
+    network: { ipv4: 10.244.0.0/16 }
+    nodes:
+      - { name: n1, address: 192.0.2.1, subnets: [10.244.1.0/24] }
+      - { name: n2, address: 192.0.2.2, subnets: [10.244.2.0/24] }
+
+  An agent file (/etc/flatnet/agent.yaml); every key has a default but the store:
+    node: n1
+    backend: { type: auto }
+    store: { file: { path: /etc/flatnet/cluster.yaml } }
+
+  flatnetd check-config     is everything written correctly?
+  flatnetd run              keep the kernel true to the cluster
+  flatnetd status           how is it?
+
+EXIT STATUS
+  0 done   1 failed   2 wrong usage";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keep this node's kernel true to the cluster, until told to stop
+    ///
+    /// Stopping (SIGTERM, SIGINT) leaves routes and devices in place: pods keep talking. The cluster file
+    /// is read again whenever it changes; a bad one is reported and changes nothing.
+    Run(Settings),
+    /// Show this node, its store, how each peer is reached, and what is wrong
+    Status {
+        #[command(flatten)]
+        settings: Settings,
+        /// How to print it
+        #[arg(long, short, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Remove everything the agent made: devices, routes, nexthops, node snapshot
+    ///
+    /// Pods' own interfaces and routes stay; so do settings such as IP forwarding. Stop the agent first.
+    Cleanup(Settings),
+    /// Check agent configuration and cluster file, and report all that is wrong
+    CheckConfig(Settings),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// Agent configuration [default: /etc/flatnet/agent.yaml, if it is there]
+    #[arg(long, env = "FLATNET_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// This node's name [default: the host name]
+    #[arg(long, env = "FLATNET_NODE")]
+    node: Option<String>,
+    /// Uplink: an interface, an address on it, or auto [default: auto]
+    #[arg(long, env = "FLATNET_INTERFACE")]
+    interface: Option<String>,
+    /// Where node.json and agent.json go [default: /run/flatnet]
+    #[arg(long, env = "FLATNET_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Reserved for metrics and health: accepted, not served by this build [default: 127.0.0.1:9473]
+    #[arg(long, env = "FLATNET_LISTEN", value_name = "ADDRESS:PORT|off")]
+    listen: Option<String>,
+    /// vxlan, direct or auto [default: auto]
+    #[arg(long, env = "FLATNET_BACKEND")]
+    backend: Option<String>,
+    /// VXLAN network identifier [default: 1]
+    #[arg(long, env = "FLATNET_VNI")]
+    vni: Option<u32>,
+    /// VXLAN's UDP port [default: 8472]
+    #[arg(long, env = "FLATNET_PORT")]
+    port: Option<u16>,
+    /// Whether traffic that leaves the cluster is masqueraded [default: true]
+    #[arg(long, env = "FLATNET_MASQUERADE", value_name = "BOOL")]
+    masquerade: Option<bool>,
+    /// The cluster file
+    #[arg(long, env = "FLATNET_STORE_FILE", value_name = "FILE")]
+    store_file: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, or a tracing filter
+    #[arg(long, env = "FLATNET_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// How to log
+    #[arg(long, env = "FLATNET_LOG_FORMAT", value_enum, default_value_t = Output::Text)]
+    log_format: Output,
+}
+
+impl Settings {
+    fn overrides(self) -> Overrides {
+        Overrides {
+            file: self.config,
+            node: self.node,
+            interface: self.interface,
+            state_dir: self.state_dir,
+            listen: self.listen,
+            backend: self.backend,
+            vni: self.vni,
+            port: self.port,
+            masquerade: self.masquerade,
+            store_file: self.store_file,
+        }
+    }
+
+    fn start_logging(&self) -> Result<(), String> {
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.log).map_err(|e| format!("--log: {e}"))?;
+        let builder =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        match self.log_format {
+            Output::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+            Output::Json => builder.json().flatten_event(true).init(),
+        }
+        Ok(())
+    }
+}
+
+/// Runs one command.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Run(settings) => settings
+            .start_logging()
+            .and_then(|()| Config::load(settings.overrides()).map_err(|e| e.to_string()))
+            .and_then(|config| daemon::run(config).map_err(|e| format!("{e:#}"))),
+        Command::Status { settings, output } => Config::load(settings.overrides())
+            .map_err(|e| e.to_string())
+            .and_then(|config| view::show(&config, output == Output::Json).map_err(|e| format!("{e:#}"))),
+        Command::Cleanup(settings) => settings
+            .start_logging()
+            .and_then(|()| Config::load_local(settings.overrides()).map_err(|e| e.to_string()))
+            .and_then(|local| cleanup::run(&local).map_err(|e| format!("{e:#}"))),
+        Command::CheckConfig(settings) => check::run(settings.overrides()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            output::complain(&text);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The agent's configuration: as written (file, environment, flags), and as checked, with every error of
+//! the former reported together.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use flatnet_core::link::Vni;
+use flatnet_core::names::{IfName, NodeName};
+use flatnet_core::overlay::desired::{Backend, Settings};
+use serde::Deserialize;
+
+use crate::yaml;
+
+/// Read where no other file is named, if it is there.
+const DEFAULT_FILE: &str = "/etc/flatnet/agent.yaml";
+/// A tmpfs: pods do not survive a boot, nor may their records.
+const DEFAULT_STATE_DIR: &str = "/run/flatnet";
+/// This node only: metrics and health are not for the network unless somebody says so.
+const DEFAULT_LISTEN: &str = "127.0.0.1:9473";
+const DEFAULT_VNI: u32 = 1;
+/// Linux's own VXLAN port, and flannel's; IANA's 4789 is often taken by the fabric itself.
+const DEFAULT_PORT: u16 = 8472;
+
+/// What flags and environment say.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) node: Option<String>,
+    pub(crate) interface: Option<String>,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) listen: Option<String>,
+    pub(crate) backend: Option<String>,
+    pub(crate) vni: Option<u32>,
+    pub(crate) port: Option<u16>,
+    pub(crate) masquerade: Option<bool>,
+    pub(crate) store_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct RawConfig {
+    node: Option<String>,
+    interface: Option<String>,
+    state_dir: Option<PathBuf>,
+    listen: Option<String>,
+    backend: RawBackend,
+    masquerade: Option<bool>,
+    store: RawStore,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawBackend {
+    r#type: Option<String>,
+    vni: Option<u32>,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawStore {
+    file: Option<RawFileStore>,
+    etcd: Option<serde::de::IgnoredAny>,
+    kubernetes: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFileStore {
+    path: PathBuf,
+}
+
+/// A configuration that can be acted upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) settings: Settings,
+    pub(crate) interface: Interface,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) masquerade: bool,
+    pub(crate) cluster_file: PathBuf,
+}
+
+/// The part of a configuration that concerns this machine only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Local {
+    pub(crate) state_dir: PathBuf,
+}
+
+/// Which link leads to the other nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Interface {
+    /// The one with this node's address in the store, else the one of the default route.
+    Auto,
+    /// This one.
+    Name(IfName),
+    /// The one with this address.
+    Address(IpAddr),
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigErrors(pub(crate) Vec<String>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("configuration: ")?;
+        match self.0.as_slice() {
+            [only] => f.write_str(only),
+            several => {
+                write!(f, "{} errors", several.len())?;
+                several.iter().try_for_each(|error| write!(f, "\n  {error}"))
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks everything. Flags win over environment, environment over the file.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub(crate) fn load(overrides: Overrides) -> Result<Self, ConfigErrors> {
+        let raw = read_file(overrides.file.as_deref())?;
+        Self::check(merge(raw, overrides), &host_name)
+    }
+
+    /// Reads what concerns this machine only: enough to clean up after a configuration that is gone.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn load_local(overrides: Overrides) -> Result<Local, ConfigErrors> {
+        let raw = merge(read_file(overrides.file.as_deref())?, overrides);
+        Ok(Local { state_dir: raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()) })
+    }
+
+    fn check(raw: RawConfig, host_name: &dyn Fn() -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut errors = Errors::default();
+        let node = raw.node.or_else(host_name).unwrap_or_default();
+        let node: Option<NodeName> = errors.keep("node", node.parse());
+        let interface = match raw.interface.as_deref().unwrap_or("auto") {
+            "auto" => Some(Interface::Auto),
+            text => match text.parse() {
+                Ok(address) => Some(Interface::Address(address)),
+                Err(_) => errors.keep("interface", text.parse().map(Interface::Name)),
+            },
+        };
+        let listen = match raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN) {
+            "off" => Some(None),
+            text => errors.keep(
+                "listen",
+                text.parse().map(Some).map_err(|_| format!("{text:?} is not ADDRESS:PORT or \"off\"")),
+            ),
+        };
+        let backend = raw.backend.r#type.as_deref().unwrap_or("auto").parse::<Backend>();
+        let backend = errors.keep("backend.type", backend);
+        let vni = errors.keep("backend.vni", Vni::try_from(raw.backend.vni.unwrap_or(DEFAULT_VNI)));
+        let port = raw.backend.port.unwrap_or(DEFAULT_PORT);
+        let port = errors.keep("backend.port", (port != 0).then_some(port).ok_or("0 is not a port"));
+        let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into());
+        let absolute = |path: PathBuf| {
+            if path.is_absolute() { Ok(path) } else { Err(format!("{} is not absolute", path.display())) }
+        };
+        let state_dir = errors.keep("stateDir", absolute(state_dir));
+        let cluster_file = errors.keep("store", raw.store.cluster_file());
+        let checked = (|| {
+            Some(Self {
+                settings: Settings { node: node?, backend: backend?, vni: vni?, port: port? },
+                interface: interface?,
+                state_dir: state_dir?,
+                listen: listen?,
+                masquerade: raw.masquerade.unwrap_or(true),
+                cluster_file: cluster_file?,
+            })
+        })();
+        checked.ok_or(ConfigErrors(errors.0))
+    }
+}
+
+#[derive(Default)]
+struct Errors(Vec<String>);
+
+impl Errors {
+    fn keep<T, E: fmt::Display>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|e| self.0.push(format!("{key}: {e}"))).ok()
+    }
+}
+
+impl RawStore {
+    fn cluster_file(self) -> Result<PathBuf, String> {
+        let absent = |kind| format!("{kind} is not in this build, which has only the file store");
+        match self {
+            Self { etcd: Some(_), .. } => Err(absent("etcd")),
+            Self { kubernetes: Some(_), .. } => Err(absent("kubernetes")),
+            Self { file: Some(file), .. } => Ok(file.path),
+            Self { file: None, .. } => {
+                Err("none is given; write store: { file: { path: /etc/flatnet/cluster.yaml } } \
+                     or use --store-file"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+fn read_file(named: Option<&Path>) -> Result<RawConfig, ConfigErrors> {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(RawConfig::default());
+        }
+        Err(e) => return Err(ConfigErrors(vec![format!("read {}: {e}", path.display())])),
+    };
+    yaml::read(&text).map_err(|e| ConfigErrors(vec![format!("{}: {e}", path.display())]))
+}
+
+fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
+    raw.node = over.node.or(raw.node);
+    raw.interface = over.interface.or(raw.interface);
+    raw.state_dir = over.state_dir.or(raw.state_dir);
+    raw.listen = over.listen.or(raw.listen);
+    raw.backend.r#type = over.backend.or(raw.backend.r#type);
+    raw.backend.vni = over.vni.or(raw.backend.vni);
+    raw.backend.port = over.port.or(raw.backend.port);
+    raw.masquerade = over.masquerade.or(raw.masquerade);
+    if let Some(path) = over.store_file {
+        raw.store = RawStore { file: Some(RawFileStore { path }), ..RawStore::default() };
+    }
+    raw
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<Config, ConfigErrors> {
+        let raw = yaml::read(text).map_err(|e| ConfigErrors(vec![e]))?;
+        Config::check(raw, &|| Some("host-a".to_owned()))
+    }
+
+    #[test]
+    fn a_store_is_all_that_is_needed() {
+        let config = check("store: { file: { path: /etc/flatnet/cluster.yaml } }").unwrap();
+        assert_eq!(config.settings.node.as_str(), "host-a");
+        assert_eq!(config.settings.backend, Backend::Auto);
+        assert_eq!((config.settings.vni.get(), config.settings.port), (1, 8472));
+        assert_eq!(config.listen.unwrap().port(), 9473);
+        assert!(config.masquerade);
+    }
+
+    #[test]
+    fn the_documented_example_is_taken() {
+        let text = "node: n1\ninterface: auto\nstateDir: /run/flatnet\nlisten: \"off\"\n\
+                    backend:\n  type: vxlan\n  vni: 7\n  port: 4789\nmasquerade: false\n\
+                    store:\n  file: { path: /etc/flatnet/cluster.yaml }\n";
+        let config = check(text).unwrap();
+        assert_eq!(config.listen, None);
+        assert_eq!(config.settings.vni.get(), 7);
+    }
+
+    #[test]
+    fn all_errors_come_at_once() {
+        let text = "node: a/b\ninterface: sixteen-bytes-xx\nlisten: nowhere\n\
+                    backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: relative\n";
+        let e = check(text).unwrap_err().to_string();
+        for part in [
+            "7 errors",
+            "node: node name \"a/b\"",
+            "interface: interface name \"sixteen-bytes-xx\"",
+            "listen: \"nowhere\"",
+            "backend.type: \"gre\"",
+            "backend.vni: VNI 16777216",
+            "backend.port: 0",
+            "stateDir: relative is not absolute",
+            "store: none is given",
+        ] {
+            assert!(e.contains(part) || part == "7 errors", "{part}: {e}");
+        }
+        assert!(e.contains("8 errors"), "{e}");
+    }
+
+    #[test]
+    fn unknown_keys_and_later_stores_are_named() {
+        assert!(check("backned: {}").unwrap_err().to_string().contains("backned"));
+        let e = check("store: { etcd: { endpoints: [\"https://a\"] } }").unwrap_err().to_string();
+        assert!(e.contains("etcd is not in this build"), "{e}");
+    }
+
+    #[test]
+    fn flags_win() {
+        let raw: RawConfig = yaml::read("node: n1\nstore: { etcd: {} }").unwrap();
+        let over = Overrides {
+            node: Some("n2".to_owned()),
+            store_file: Some("/c.yaml".into()),
+            ..Overrides::default()
+        };
+        let config = Config::check(merge(raw, over), &|| None).unwrap();
+        assert_eq!(
+            (config.settings.node.as_str(), config.cluster_file.as_path()),
+            ("n2", Path::new("/c.yaml"))
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! `flatnetd run`: waits for reasons to look again, and takes turns. Events only wake; what is done is
+//! always the difference between the cluster and the kernel.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use flatnet_core::node::{NODE_SNAPSHOT_VERSION, NodeSnapshot, SEGMENT_SIZE};
+use flatnet_core::overlay::cluster::Cluster;
+use flatnet_kernel::NetlinkKernel;
+use flatnet_kernel::events::Events;
+use flatnet_node_state::StateDir;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::pacing::{Changed, Outcome, Pacing};
+use crate::readable::readable;
+use crate::run_lock::RunLock;
+use crate::shutdown::{self, Shutdown};
+use crate::status::{Status, StatusFile};
+use crate::store::{StoreState, file};
+use crate::turn::{Turn, TurnError, turn};
+
+/// A look that nobody asked for: catches what no event told.
+const UNASKED: Duration = Duration::from_secs(30);
+
+/// Runs until a signal says stop. The data path stays as it is then.
+///
+/// # Errors
+/// It cannot start, or one of its parts ended.
+pub(crate) fn run(config: Config) -> anyhow::Result<()> {
+    let _lock = RunLock::take(&config.state_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    let result = runtime.block_on(supervise(config));
+    // A turn that is under way has nobody to report to.
+    runtime.shutdown_background();
+    result
+}
+
+async fn supervise(config: Config) -> anyhow::Result<()> {
+    let (trigger, stop) = shutdown::channel();
+    let (store, state) = watch::channel(StoreState::default());
+    // Before anything is read: what changes from here on wakes us.
+    let events = Events::open().and_then(readable).context("subscribe to kernel events")?;
+    tracing::info!(
+        node = %config.settings.node,
+        backend = %config.settings.backend,
+        store = %config.cluster_file.display(),
+        state_dir = %config.state_dir.display(),
+        "flatnetd {} starts", env!("CARGO_PKG_VERSION")
+    );
+    let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    let follow = file::follow(config.cluster_file.clone(), config.settings.node.clone(), store, stop.clone());
+    tasks.spawn(async move { ("file store", follow.await.map_err(Into::into)) });
+    let reconciler = Reconciler::new(config, events, state)?;
+    let loop_stop = stop.clone();
+    tasks.spawn(async move { ("reconciler", reconciler.run(loop_stop).await) });
+    let result = tokio::select! {
+        // Cancel safe: the process ends.
+        signal = shutdown::signalled() => signal.context("receive signals").map(|name| {
+            tracing::info!(signal = name, "stopping; the data path stays");
+        }),
+        // Cancel safe: the process ends.
+        Some(ended) = tasks.join_next() => Err(ended.map_or_else(
+            |e| anyhow::anyhow!("a task died: {e}"),
+            |(name, result)| match result {
+                Ok(()) => anyhow::anyhow!("{name} ended"),
+                Err(e) => e.context(name),
+            },
+        )),
+    };
+    trigger.pull();
+    let finish = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(2), finish).await.is_err() {
+        tracing::warn!("a turn did not end in time");
+    }
+    result
+}
+
+struct Reconciler {
+    config: Arc<Config>,
+    /// Away while a turn runs.
+    kernel: Option<NetlinkKernel>,
+    events: AsyncFd<Events>,
+    store: watch::Receiver<StoreState>,
+    pacing: Pacing,
+    status: Status,
+    file: StatusFile,
+    state_dir: StateDir,
+    /// What was last complained about, so that it is said once.
+    complaint: Option<String>,
+}
+
+impl Reconciler {
+    fn new(
+        config: Config,
+        events: AsyncFd<Events>,
+        store: watch::Receiver<StoreState>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            kernel: Some(NetlinkKernel::open_node().context("open netlink")?),
+            events,
+            store,
+            pacing: Pacing::default(),
+            status: Status::new(&config),
+            file: StatusFile::new(&config.state_dir),
+            state_dir: StateDir::new(&config.state_dir),
+            complaint: None,
+            config: Arc::new(config),
+        })
+    }
+
+    async fn run(mut self, mut stop: Shutdown) -> anyhow::Result<()> {
+        self.write_status();
+        loop {
+            let pause = self.pacing.retry().unwrap_or(UNASKED);
+            tokio::select! {
+                // Cancel safe: a flag.
+                () = stop.requested() => return Ok(()),
+                // Cancel safe: what is new stays marked as new until it is looked at.
+                changed = self.store.changed() => changed.context("the store ended")?,
+                // Cancel safe: events that were read are a reason to look, and we do look.
+                woken = wake(&mut self.events) => woken.context("kernel events")?,
+                // Cancel safe: a timer.
+                () = tokio::time::sleep(pause) => {}
+            }
+            tokio::time::sleep(self.pacing.gather(Instant::now())).await;
+            self.events.get_mut().drain().context("kernel events")?;
+            self.take_turn().await?;
+        }
+    }
+
+    async fn take_turn(&mut self) -> anyhow::Result<()> {
+        let state = self.store.borrow_and_update().clone();
+        self.status.note_store(&state);
+        let Some(cluster) = state.cluster else {
+            self.write_status();
+            return Ok(());
+        };
+        let mut kernel = self.kernel.take().context("the last turn did not end")?;
+        let (config, for_turn) = (Arc::clone(&self.config), Arc::clone(&cluster));
+        let start = Instant::now();
+        let (kernel, result) = tokio::task::spawn_blocking(move || {
+            let result = turn(&mut kernel, &config, &for_turn);
+            (kernel, result)
+        })
+        .await
+        .context("turn")?;
+        self.kernel = Some(kernel);
+        match result {
+            Ok(turn) => self.note(start, &turn, &cluster),
+            Err(error) => self.note_refusal(start, &error),
+        }
+        self.write_status();
+        Ok(())
+    }
+
+    fn note(&mut self, start: Instant, turn: &Turn, cluster: &Cluster) {
+        self.status.note_turn(turn, cluster);
+        let written = self.write_snapshot(turn, cluster);
+        if let Err(error) = &written {
+            self.status.problems.push(error.clone());
+        }
+        self.status.ready = turn.failed == 0 && written.is_ok();
+        let changed = if turn.changes.is_empty() { Changed::Nothing } else { Changed::Something };
+        let outcome = if self.status.ready { Outcome::Settled } else { Outcome::Failed };
+        self.pacing.note(start, turn.took, changed, outcome);
+        let took_ms = u64::try_from(turn.took.as_millis()).unwrap_or(u64::MAX);
+        match changed {
+            Changed::Something => tracing::info!(took_ms, changes = %turn.changes, "reconciled"),
+            Changed::Nothing => tracing::debug!(took_ms, "nothing to do"),
+        }
+        let mut problems = self.status.problems.clone();
+        problems.extend(
+            self.status
+                .peers
+                .iter()
+                .filter_map(|peer| Some(format!("peer {}: {}", peer.name, peer.problem.as_ref()?))),
+        );
+        if self.pacing.is_fight() {
+            problems.push("something keeps changing what the agent puts right".to_owned());
+        }
+        self.complain(&problems);
+    }
+
+    fn note_refusal(&mut self, start: Instant, error: &TurnError) {
+        self.status.ready = false;
+        let text = crate::status::chain(error);
+        self.status.problems = vec![text.clone()];
+        self.pacing.note(start, start.elapsed(), Changed::Nothing, Outcome::Failed);
+        self.complain(&[text]);
+    }
+
+    /// Says what is wrong when that changes, not every time it is found to be so.
+    fn complain(&mut self, problems: &[String]) {
+        const SAID: usize = 5;
+        let text = problems.join("\n");
+        if self.complaint.as_ref() == Some(&text) {
+            return;
+        }
+        for problem in problems.iter().take(SAID) {
+            tracing::warn!("{problem}");
+        }
+        if problems.len() > SAID {
+            tracing::warn!("and {} more problems; see `flatnetd status`", problems.len() - SAID);
+        }
+        if problems.is_empty() && self.complaint.as_ref().is_some_and(|old| !old.is_empty()) {
+            tracing::info!("all problems are gone");
+        }
+        self.complaint = Some(text);
+    }
+
+    fn write_snapshot(&self, turn: &Turn, cluster: &Cluster) -> Result<(), String> {
+        let node = self.config.settings.node.clone();
+        let subnets = cluster.member(&node).map(|me| me.subnets.clone()).unwrap_or_default();
+        let snapshot = NodeSnapshot {
+            version: NODE_SNAPSHOT_VERSION,
+            node,
+            subnets,
+            cluster_networks: cluster.networks.clone(),
+            mtu: turn.desired.pod_mtu,
+            segment_size: SEGMENT_SIZE,
+            masquerade: self.config.masquerade,
+        };
+        self.state_dir.write_snapshot(&snapshot).map_err(|e| crate::status::chain(&e))
+    }
+
+    fn write_status(&mut self) {
+        if let Err(e) = self.file.write(&self.status) {
+            tracing::warn!(error = %e, "status not written");
+        }
+    }
+}
+
+/// Returns when something happened that may concern us.
+async fn wake(events: &mut AsyncFd<Events>) -> std::io::Result<()> {
+    loop {
+        let mut guard = events.readable_mut().await?;
+        let look = guard.get_inner_mut().drain()?;
+        guard.clear_ready();
+        if look {
+            return Ok(());
+        }
+    }
+}

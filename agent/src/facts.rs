@@ -1,0 +1,136 @@
+//! Which link leads to the other nodes: decided from what the kernel shows.
+
+use std::net::IpAddr;
+
+use flatnet_core::link::UnderlayMtu;
+use flatnet_core::overlay::desired::Uplink;
+use flatnet_core::overlay::is_tunnel_if;
+use flatnet_core::overlay::snapshot::{Link, Snapshot};
+
+use crate::config::Interface;
+
+/// An uplink, and what about it deserves a person's attention.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) uplink: Uplink,
+    pub(crate) remark: Option<String>,
+}
+
+/// Why there is no uplink.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UplinkError {
+    #[error("interface {0} does not exist")]
+    NoSuchLink(String),
+    #[error("no interface has the address {0}")]
+    NoSuchAddress(IpAddr),
+    #[error("no interface has this node's address {0}, and there is no default route to guess from")]
+    NothingToGo(IpAddr),
+    #[error("uplink {0} is down")]
+    Down(String),
+    #[error("uplink {link} has no address of the family of this node's address {address}")]
+    NoLocalAddress { link: String, address: IpAddr },
+}
+
+/// Finds the uplink of the node whose address in the store is `address`.
+///
+/// # Errors
+/// There is none that could be used.
+pub(crate) fn uplink(
+    snapshot: &Snapshot,
+    interface: &Interface,
+    address: IpAddr,
+) -> Result<Found, UplinkError> {
+    let holder = |ip: IpAddr| {
+        let mut links = snapshot.links.iter().filter(|link| !is_tunnel_if(link.name.as_str()));
+        links.find(|link| link.addresses.iter().any(|own| own.ip() == ip))
+    };
+    let link = match interface {
+        Interface::Name(name) => {
+            snapshot.link(name).ok_or_else(|| UplinkError::NoSuchLink(name.to_string()))?
+        }
+        Interface::Address(ip) => holder(*ip).ok_or(UplinkError::NoSuchAddress(*ip))?,
+        Interface::Auto => holder(address)
+            .or_else(|| snapshot.default_links.iter().find_map(|name| snapshot.link(name)))
+            .ok_or(UplinkError::NothingToGo(address))?,
+    };
+    if !link.up {
+        return Err(UplinkError::Down(link.name.to_string()));
+    }
+    let local = local(link, address)
+        .ok_or_else(|| UplinkError::NoLocalAddress { link: link.name.to_string(), address })?;
+    // Behind address translation the others know a node by an address that it does not have.
+    let remark = (local != address).then(|| {
+        format!(
+            "this node's address {address} in the cluster file is not on uplink {}; \
+             tunnels leave from {local}",
+            link.name
+        )
+    });
+    let uplink = Uplink {
+        name: link.name.clone(),
+        mtu: UnderlayMtu(link.mtu),
+        addresses: link.addresses.clone(),
+        local,
+    };
+    Ok(Found { uplink, remark })
+}
+
+fn local(link: &Link, address: IpAddr) -> Option<IpAddr> {
+    let own = || link.addresses.iter().map(ipnetwork::IpNetwork::ip);
+    let usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(_) => address.is_ipv4(),
+        IpAddr::V6(ip) => address.is_ipv6() && !ip.is_unicast_link_local(),
+    };
+    own().find(|ip| *ip == address).or_else(|| own().find(usable))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, up: bool, addresses: &[&str]) -> Link {
+        Link {
+            name: name.parse().unwrap(),
+            up,
+            mtu: 1500,
+            mac: None,
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            vxlan: None,
+        }
+    }
+
+    fn node() -> Snapshot {
+        let links = vec![
+            link("lo", true, &["127.0.0.1/8"]),
+            link("eth0", true, &["10.0.0.5/24", "fe80::1/64"]),
+            link("eth1", true, &["192.0.2.1/24", "2001:db8::1/64"]),
+            link("eth2", false, &["198.51.100.1/24"]),
+        ];
+        Snapshot { links, default_links: vec!["eth0".parse().unwrap()], ..Snapshot::default() }
+    }
+
+    fn find(interface: &Interface, address: &str) -> Result<(String, String, bool), UplinkError> {
+        let found = uplink(&node(), interface, address.parse().unwrap())?;
+        Ok((found.uplink.name.to_string(), found.uplink.local.to_string(), found.remark.is_some()))
+    }
+
+    #[test]
+    fn auto_takes_the_link_with_the_nodes_address_else_the_default_route() {
+        let auto = Interface::Auto;
+        assert_eq!(find(&auto, "192.0.2.1").unwrap(), ("eth1".into(), "192.0.2.1".into(), false));
+        assert_eq!(find(&auto, "2001:db8::1").unwrap(), ("eth1".into(), "2001:db8::1".into(), false));
+        assert_eq!(find(&auto, "203.0.113.9").unwrap(), ("eth0".into(), "10.0.0.5".into(), true));
+        assert!(matches!(find(&auto, "2001:db8::9"), Err(UplinkError::NoLocalAddress { .. })));
+        assert!(matches!(find(&auto, "198.51.100.1"), Err(UplinkError::Down(_))));
+    }
+
+    #[test]
+    fn a_named_link_or_address_is_believed() {
+        let eth1 = Interface::Name("eth1".parse().unwrap());
+        assert_eq!(find(&eth1, "10.0.0.5").unwrap(), ("eth1".into(), "192.0.2.1".into(), true));
+        let by_address = Interface::Address("10.0.0.5".parse().unwrap());
+        assert_eq!(find(&by_address, "10.0.0.5").unwrap(), ("eth0".into(), "10.0.0.5".into(), false));
+        let missing = Interface::Name("eth9".parse().unwrap());
+        assert!(matches!(find(&missing, "10.0.0.5"), Err(UplinkError::NoSuchLink(_))));
+    }
+}

@@ -1,0 +1,134 @@
+//! When to look again: at once after a change, later after a failure, and not too often when something
+//! keeps changing what we change back.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::time::{Duration, Instant};
+
+/// A change is often several events; this long after the first one we look.
+const GATHER: Duration = Duration::from_millis(5);
+/// First wait after a failure; doubles up to [`RETRY_MOST`].
+const RETRY_LEAST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(30);
+/// So many repairs within [`FIGHT_WINDOW`] are a fight.
+const FIGHT: usize = 10;
+const FIGHT_WINDOW: Duration = Duration::from_secs(10);
+/// How long we wait between repairs in a fight.
+const FIGHT_PAUSE: Duration = Duration::from_secs(1);
+/// Looking may take this share of the time at most: one part in so many.
+const SHARE: u32 = 4;
+
+/// Remembers how the last turns went.
+#[derive(Debug, Default)]
+pub(crate) struct Pacing {
+    failures: u32,
+    repairs: VecDeque<Instant>,
+    last: Option<(Instant, Duration)>,
+}
+
+impl Pacing {
+    /// Notes a turn that started at `start`.
+    pub(crate) fn note(&mut self, start: Instant, took: Duration, changed: Changed, outcome: Outcome) {
+        self.last = Some((start, took));
+        self.failures = match outcome {
+            Outcome::Settled => 0,
+            Outcome::Failed => self.failures.saturating_add(1),
+        };
+        if changed == Changed::Something {
+            self.repairs.push_back(start);
+        }
+        while self.repairs.front().is_some_and(|old| start.duration_since(*old) > FIGHT_WINDOW) {
+            self.repairs.pop_front();
+        }
+    }
+
+    /// Whether somebody keeps undoing our work.
+    pub(crate) fn is_fight(&self) -> bool {
+        self.repairs.len() >= FIGHT
+    }
+
+    /// How long to gather events before the next turn. After a quiet while the answer to an event comes at
+    /// once, however long looking takes.
+    pub(crate) fn gather(&self, now: Instant) -> Duration {
+        if self.is_fight() {
+            return FIGHT_PAUSE;
+        }
+        let busy_until = self.last.map_or(now, |(start, took)| start + took * SHARE);
+        busy_until.saturating_duration_since(now).clamp(GATHER, FIGHT_PAUSE)
+    }
+
+    /// When to try again without being asked; `None` where nothing failed.
+    pub(crate) fn retry(&self) -> Option<Duration> {
+        let doublings = self.failures.checked_sub(1)?.min(16);
+        let full = RETRY_LEAST.saturating_mul(1 << doublings).min(RETRY_MOST);
+        // Up to a quarter less, so that the nodes of a cluster do not all come at once.
+        Some(full - full.mul_f64(0.25 * random_fraction()))
+    }
+}
+
+/// Whether a turn changed the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Changed {
+    Nothing,
+    Something,
+}
+
+/// Whether a turn did all it wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Settled,
+    Failed,
+}
+
+/// From 0 to 1; the standard library seeds its hashers at random.
+fn random_fraction() -> f64 {
+    let random = RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_grow_and_stop_growing() {
+        let mut pacing = Pacing::default();
+        let now = Instant::now();
+        assert_eq!(pacing.retry(), None);
+        let mut last = Duration::ZERO;
+        for _ in 0..5 {
+            pacing.note(now, GATHER, Changed::Nothing, Outcome::Failed);
+            let next = pacing.retry().unwrap();
+            assert!(next > last, "{next:?} after {last:?}");
+            last = next;
+        }
+        (0..100).for_each(|_| pacing.note(now, GATHER, Changed::Nothing, Outcome::Failed));
+        assert!((RETRY_MOST.mul_f64(0.7)..=RETRY_MOST).contains(&pacing.retry().unwrap()));
+        pacing.note(now, GATHER, Changed::Nothing, Outcome::Settled);
+        assert_eq!(pacing.retry(), None);
+    }
+
+    #[test]
+    fn a_fight_is_slowed_down_and_forgotten() {
+        let mut pacing = Pacing::default();
+        let start = Instant::now();
+        for _ in 0..FIGHT {
+            assert!(pacing.gather(start) < Duration::from_millis(200));
+            pacing.note(start, Duration::from_millis(1), Changed::Something, Outcome::Settled);
+        }
+        assert!(pacing.is_fight());
+        let later = start + FIGHT_WINDOW * 2;
+        pacing.note(later, Duration::from_millis(1), Changed::Nothing, Outcome::Settled);
+        assert!(!pacing.is_fight());
+    }
+
+    #[test]
+    fn expensive_looking_happens_less_often() {
+        let mut pacing = Pacing::default();
+        let start = Instant::now();
+        let took = Duration::from_millis(100);
+        pacing.note(start, took, Changed::Nothing, Outcome::Settled);
+        assert_eq!(pacing.gather(start + took), took * 3);
+        assert_eq!(pacing.gather(start + Duration::from_secs(1)), GATHER, "after a quiet while");
+    }
+}

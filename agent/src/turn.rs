@@ -1,0 +1,157 @@
+//! One turn of the reconciler: look, decide, act. Everything it needs comes in; nothing is remembered.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use flatnet_core::kernel::KernelError;
+use flatnet_core::names::NodeName;
+use flatnet_core::overlay::cluster::Cluster;
+use flatnet_core::overlay::desired::{Desired, DesiredError, Uplink};
+use flatnet_core::overlay::diff::diff;
+use flatnet_core::overlay::snapshot::Observe;
+use flatnet_core::step::Step;
+
+use crate::config::Config;
+use crate::facts::{self, UplinkError};
+
+/// Failures beyond this many are counted, not described.
+const DESCRIBED: usize = 50;
+
+/// What a turn did.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) desired: Desired,
+    pub(crate) uplink: Uplink,
+    /// What deserves attention though nothing failed.
+    pub(crate) remark: Option<String>,
+    /// What was changed.
+    pub(crate) changes: Changes,
+    /// What could not be changed; the rest was.
+    pub(crate) failures: Vec<Failure>,
+    /// How many failed in all.
+    pub(crate) failed: usize,
+    pub(crate) took: Duration,
+}
+
+/// A step that the kernel refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Whom it was for.
+    pub(crate) peer: Option<NodeName>,
+    pub(crate) error: KernelError,
+}
+
+/// Why a turn changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TurnError {
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+    #[error(transparent)]
+    Desired(#[from] DesiredError),
+}
+
+/// Steps that were done, counted by kind.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Changes(BTreeMap<&'static str, (usize, usize)>);
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, step: &Step) {
+        let (kind, made) = match step {
+            Step::CreateVeth(_) | Step::CreateVxlan(_) => ("devices", true),
+            Step::DeleteLink(_) => ("devices", false),
+            Step::SetLink(..) => ("device settings", true),
+            Step::AddAddr(..) => ("addresses", true),
+            Step::DropAddr(..) => ("addresses", false),
+            Step::PutRoute(..) => ("routes", true),
+            Step::DropRoute(..) => ("routes", false),
+            Step::PutNexthop(_) => ("nexthops", true),
+            Step::DropNexthop(_) => ("nexthops", false),
+            Step::PutNeighbour(..) => ("neighbours", true),
+            Step::DropNeighbour(..) => ("neighbours", false),
+            Step::PutFdb(..) => ("fdb", true),
+            Step::DropFdb(..) => ("fdb", false),
+            Step::SetSysctl(..) => ("sysctls", true),
+        };
+        let (plus, minus) = self.0.entry(kind).or_default();
+        *(if made { plus } else { minus }) += 1;
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (kind, (plus, minus))) in self.0.iter().enumerate() {
+            f.write_str(if i == 0 { "" } else { ", " })?;
+            f.write_str(kind)?;
+            if *plus > 0 {
+                write!(f, " +{plus}")?;
+            }
+            if *minus > 0 {
+                write!(f, " -{minus}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the kernel what `cluster` asks of it.
+///
+/// # Errors
+/// It could not be told what to do; nothing was changed. Steps that failed one by one are in
+/// [`Turn::failures`].
+pub(crate) fn turn<K: Observe>(
+    kernel: &mut K,
+    config: &Config,
+    cluster: &Cluster,
+) -> Result<Turn, TurnError> {
+    let start = Instant::now();
+    let snapshot = kernel.snapshot()?;
+    let me = &config.settings.node;
+    let address = cluster.member(me).ok_or_else(|| DesiredError::NotMember(me.clone()))?.address;
+    let found = facts::uplink(&snapshot, &config.interface, address)?;
+    let desired = Desired::build(&config.settings, &found.uplink, cluster)?;
+    let steps = diff(&desired, &snapshot);
+    drop(snapshot);
+    let mut turn = Turn {
+        desired,
+        uplink: found.uplink,
+        remark: found.remark,
+        changes: Changes::default(),
+        failures: Vec::new(),
+        failed: 0,
+        took: Duration::ZERO,
+    };
+    for (step, error) in apply(kernel, &steps, &mut turn.changes) {
+        turn.failed += 1;
+        if turn.failures.len() < DESCRIBED {
+            turn.failures.push(Failure { peer: turn.desired.peer_of(cluster, step), error });
+        }
+    }
+    turn.took = start.elapsed();
+    Ok(turn)
+}
+
+/// Applies `steps`, counts those that were done and answers with those that were not.
+pub(crate) fn apply<'a, K: Observe>(
+    kernel: &mut K,
+    steps: &'a [Step],
+    changes: &mut Changes,
+) -> Vec<(&'a Step, KernelError)> {
+    let mut failed = Vec::new();
+    // A device that is deleted and made again has another index: what follows looks it up afresh.
+    for part in steps.split_inclusive(|step| matches!(step, Step::CreateVxlan(_))) {
+        for (step, result) in part.iter().zip(kernel.apply(part)) {
+            match result {
+                Ok(_) => changes.add(step),
+                Err(error) => failed.push((step, error)),
+            }
+        }
+    }
+    failed
+}
