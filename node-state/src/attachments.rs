@@ -25,7 +25,22 @@ impl Attachments {
         self.folder.join(format!("{host_if}.json"))
     }
 
-    /// Writes a record, whole or not at all.
+    /// Marks that an attachment is being made, before anything is taken for it: whoever finds the mark
+    /// later knows that its maker died, and that addresses may be held which no record names.
+    ///
+    /// # Errors
+    /// The mark cannot be written.
+    pub fn begin(&self, host_if: &IfName) -> Result<(), StateError> {
+        files::begin(&self.path(host_if))
+    }
+
+    /// Whether the mark of [`Self::begin`] is there without its record having followed.
+    #[must_use]
+    pub fn was_begun(&self, host_if: &IfName) -> bool {
+        files::beside(&self.path(host_if)).exists()
+    }
+
+    /// Writes a record, whole or not at all, in place of the mark.
     ///
     /// # Errors
     /// It cannot be written; nothing is left half-done.
@@ -55,12 +70,14 @@ impl Attachments {
         Ok(Some(record))
     }
 
-    /// Removes a record; none there is fine.
+    /// Removes a record and its mark; none there is fine.
     ///
     /// # Errors
-    /// It is there and cannot be removed.
+    /// One is there and cannot be removed.
     pub fn remove(&self, host_if: &IfName) -> Result<(), StateError> {
-        files::remove(&self.path(host_if))
+        let path = self.path(host_if);
+        files::remove(&path)?;
+        files::remove(&files::beside(&path))
     }
 
     /// Moves a damaged record out of the way.
@@ -68,7 +85,8 @@ impl Attachments {
     /// # Errors
     /// It cannot be renamed.
     pub fn set_aside(&self, host_if: &IfName) -> Result<(), StateError> {
-        files::set_aside(&self.path(host_if))
+        files::set_aside(&self.path(host_if))?;
+        files::remove(&files::beside(&self.path(host_if)))
     }
 
     /// All records, and what could not be read.

@@ -2,16 +2,28 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::StateError;
 
-/// Writes `content` beside `path`, syncs it, and renames it into place.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), StateError> {
+/// Where the next content of `path` is written before it is renamed into place. One name, not one per
+/// process: each file has one writer at a time, and what a killed one left is found again.
+pub(crate) fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+/// Makes the file beside `path`, empty: a sign that writing has begun.
+pub(crate) fn begin(path: &Path) -> Result<(), StateError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder).map_err(StateError::io("create directory", folder))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+    File::create(beside(path)).map(drop).map_err(StateError::io("write", path))
+}
+
+/// Writes `content` beside `path`, syncs it, and renames it into place.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), StateError> {
+    begin(path)?;
+    let beside = beside(path);
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(content)?;
         file.sync_all()

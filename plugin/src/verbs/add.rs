@@ -94,8 +94,8 @@ fn refuse_what_is_there(
             format!("CNI_IFNAME {} exists in the pod already, made by somebody else", target.ifname),
         ));
     }
-    let record = state.attachments().get(&ids.host_if);
-    if !matches!(record, Ok(None)) {
+    let attachments = state.attachments();
+    if attachments.was_begun(&ids.host_if) || !matches!(attachments.get(&ids.host_if), Ok(None)) {
         let failures = del::forget(state, ids);
         if let Some(e) = failures.first() {
             return Err(context::state(e));
@@ -120,6 +120,7 @@ fn make(
     settings: &Settings,
     mut attachment: Attachment,
 ) -> Result<Attachment, CniError> {
+    state.attachments().begin(&attachment.host_ifname).map_err(|e| context::state(&e))?;
     attachment.addresses = lease(kernel, state, conf, settings, &attachment)?;
     state.attachments().put(&attachment).map_err(|e| context::state(&e))?;
     let extras = Extras {

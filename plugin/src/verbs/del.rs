@@ -39,13 +39,13 @@ pub(super) fn remove(state: &StateDir, ids: &AttachmentIds, stderr: &mut dyn Wri
     }
 }
 
-/// Frees the addresses and drops the record. A damaged record is set aside; the owner's tag in the pool
-/// finds the addresses without it.
+/// Frees the addresses and drops the record. A record that is damaged, or was being written when its
+/// writer died, need not name them all: the owner's tag in the pool finds them without it.
 pub(super) fn forget(state: &StateDir, ids: &AttachmentIds) -> Vec<StateError> {
     let attachments = state.attachments();
     let (hints, damaged) = match attachments.get(&ids.host_if) {
-        Ok(Some(record)) => (record.addresses, None),
-        Ok(None) => (Vec::new(), None),
+        Ok(Some(record)) if !attachments.was_begun(&ids.host_if) => (record.addresses, None),
+        Ok(_) => (Vec::new(), None),
         Err(e) => (Vec::new(), Some(e)),
     };
     let mut failures = state.addresses().release(ids.owner, &hints);
