@@ -17,12 +17,14 @@ mod link;
 mod namespace;
 mod packet;
 mod process;
+mod segment;
 mod wait;
 
 pub use capture::Capture;
 pub use error::FixtureError;
-pub use fabric::{Fabric, FabricBuilder, Node, Segment, UPLINK};
+pub use fabric::{Fabric, FabricBuilder, Node, UPLINK};
 pub use namespace::{NetNs, PinnedNs};
 pub use packet::{Headers, Mac, Packet, Transport, Vxlan, decode};
 pub use process::KillOnDrop;
+pub use segment::Segment;
 pub use wait::wait_until;
