@@ -11,7 +11,7 @@ const GATHER: Duration = Duration::from_millis(5);
 const RETRY_LEAST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 /// So many repairs within [`FIGHT_WINDOW`] are a fight.
-const FIGHT: usize = 10;
+const FIGHT: usize = 30;
 const FIGHT_WINDOW: Duration = Duration::from_secs(10);
 /// How long we wait between repairs in a fight.
 const FIGHT_PAUSE: Duration = Duration::from_secs(1);
