@@ -15,6 +15,9 @@ use crate::{facts, msg, sysctl};
 /// Explicit interface indexes are drawn from here on up to `i32::MAX`, far above the kernel's own counter.
 const FIRST_INDEX: u32 = 1 << 20;
 
+/// The index of `lo` in every namespace (`LOOPBACK_IFINDEX`, include/net/flow.h).
+const LOOPBACK_INDEX: u32 = 1;
+
 /// The running kernel: the node's namespace, and for the plugin one pod's.
 #[derive(Debug)]
 pub struct NetlinkKernel {
@@ -68,18 +71,17 @@ impl NetlinkKernel {
         self.pod.as_ref().map_or(-1, |pod| pod.ns.raw_fd())
     }
 
-    fn apply_sysctl(&self, step: &Step) -> Result<Outcome, KernelError> {
-        let Step::SetSysctl(ns, key, value) = step else {
-            return Err(KernelError::new(step, "not a setting"));
+    /// Writes neighbouring settings of one namespace, entered once.
+    fn apply_sysctls(&self, steps: &[Step]) -> Vec<Result<Outcome, KernelError>> {
+        let all = || steps.iter().map(write_sysctl).collect::<Vec<_>>();
+        let failed = |why: &dyn std::fmt::Display| {
+            steps.iter().map(|step| Err(KernelError::new(step, why))).collect::<Vec<_>>()
         };
-        let written = match (ns, &self.pod) {
-            (Ns::Node, _) => sysctl::write(key, value),
-            (Ns::Pod, Some(pod)) => {
-                pod.ns.run(|| sysctl::write(key, value)).map_err(|e| KernelError::new(step, e))?
-            }
-            (Ns::Pod, None) => return Err(KernelError::new(step, "no pod namespace is open")),
-        };
-        written.map_err(|e| KernelError::from_io(step, &e))
+        match (steps.first().map(Step::ns), &self.pod) {
+            (Some(Ns::Pod), Some(pod)) => pod.ns.run(all).unwrap_or_else(|e| failed(&e)),
+            (Some(Ns::Pod), None) => failed(&"no pod namespace is open"),
+            (Some(Ns::Node) | None, _) => all(),
+        }
     }
 
     /// Applies neighbouring steps of one namespace.
@@ -190,6 +192,9 @@ impl NetlinkKernel {
         if let Some(index) = known.get(link) {
             return Ok(Some(*index));
         }
+        if link.name.as_str() == "lo" {
+            return Ok(Some(LOOPBACK_INDEX));
+        }
         let found = facts::link(self.netlink(link.ns)?, &link.name)
             .map_err(|e| KernelError::from_io(step, &e))?
             .map(|seen| seen.index);
@@ -203,9 +208,8 @@ impl NetlinkKernel {
     fn free_index(&mut self, ns: Ns, step: &Step) -> Result<u32, KernelError> {
         let netlink = self.netlink(ns)?;
         for _ in 0..16 {
-            let mut bytes = [0; 4];
-            random(&mut bytes).map_err(|e| KernelError::from_io(step, &e))?;
-            let index = (u32::from_ne_bytes(bytes) >> 1).max(FIRST_INDEX);
+            let random = getrandom::u32().map_err(|e| KernelError::new(step, e))?;
+            let index = (random >> 1).max(FIRST_INDEX);
             let taken = netlink
                 .request(msg::link::get_by_index(index))
                 .map_err(|e| KernelError::from_io(step, &e))?
@@ -224,34 +228,39 @@ impl Kernel for NetlinkKernel {
         let mut results = Vec::with_capacity(steps.len());
         let mut rest = steps;
         while let Some(first) = rest.first() {
-            if matches!(first, Step::SetSysctl(..)) {
-                results.push(self.apply_sysctl(first));
-                rest = &rest[1..];
-                continue;
-            }
+            let settings = is_setting(first);
             let (batch, after) = rest.split_at(batch_length(rest));
-            results.extend(self.apply_batch(batch, &mut known));
+            results.extend(match settings {
+                true => self.apply_sysctls(batch),
+                false => self.apply_batch(batch, &mut known),
+            });
             rest = after;
         }
         results
     }
 }
 
-/// How many of `steps` travel together: one namespace, netlink only, and nothing after a request that
-/// makes or unmakes a link whose index the kernel chooses.
+/// How many of `steps` go together: one namespace, one way of asking, and nothing after a request that
+/// makes a link whose index the kernel chooses.
 fn batch_length(steps: &[Step]) -> usize {
-    let ns = steps.first().map(Step::ns);
-    let mut length = 0;
-    for step in steps {
-        if Some(step.ns()) != ns || matches!(step, Step::SetSysctl(..)) {
-            break;
+    let Some(first) = steps.first() else { return 0 };
+    let alike = |step: &&Step| step.ns() == first.ns() && is_setting(step) == is_setting(first);
+    let length = steps.iter().take_while(alike).count();
+    let ends = steps[..length].iter().position(|step| matches!(step, Step::CreateVxlan(_)));
+    ends.map_or(length, |at| at + 1)
+}
+
+const fn is_setting(step: &Step) -> bool {
+    matches!(step, Step::SetSysctl(..))
+}
+
+fn write_sysctl(step: &Step) -> Result<Outcome, KernelError> {
+    match step {
+        Step::SetSysctl(_, key, value) => {
+            sysctl::write(key, value).map_err(|e| KernelError::from_io(step, &e))
         }
-        length += 1;
-        if matches!(step, Step::CreateVxlan(_)) {
-            break;
-        }
+        _ => Err(KernelError::new(step, "not a setting")),
     }
-    length
 }
 
 enum Prepared {
@@ -292,9 +301,4 @@ fn read_answer(step: &Step, answer: Answer) -> Result<Outcome, KernelError> {
         _ => None,
     };
     harmless.ok_or_else(|| KernelError::from_errno(step, refusal.errno, refusal.detail.as_deref()))
-}
-
-fn random(bytes: &mut [u8]) -> io::Result<()> {
-    use std::io::Read;
-    std::fs::File::open("/dev/urandom")?.read_exact(bytes)
 }
