@@ -141,9 +141,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             .start_logging()
             .and_then(|()| Config::load(settings.overrides()).map_err(|e| e.to_string()))
             .and_then(|config| daemon::run(config).map_err(|e| format!("{e:#}"))),
-        Command::Status { settings, output } => Config::load(settings.overrides())
+        Command::Status { settings, output } => Config::load_local(settings.overrides())
             .map_err(|e| e.to_string())
-            .and_then(|config| view::show(&config, output == Output::Json).map_err(|e| format!("{e:#}"))),
+            .and_then(|local| view::show(&local, output == Output::Json).map_err(|e| format!("{e:#}"))),
         Command::Cleanup(settings) => settings
             .start_logging()
             .and_then(|()| Config::load_local(settings.overrides()).map_err(|e| e.to_string()))

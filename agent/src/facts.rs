@@ -23,7 +23,10 @@ pub(crate) enum UplinkError {
     NoSuchLink(String),
     #[error("no interface has the address {0}")]
     NoSuchAddress(IpAddr),
-    #[error("no interface has this node's address {0}, and there is no default route to guess from")]
+    #[error(
+        "no interface has this node's address {0}, and there is no default route to guess from; \
+         correct the address in the cluster file, or set `interface`"
+    )]
     NothingToGo(IpAddr),
     #[error("uplink {0} is down")]
     Down(String),

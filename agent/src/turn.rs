@@ -155,3 +155,88 @@ pub(crate) fn apply<'a, K: Observe>(
     }
     failed
 }
+
+#[cfg(test)]
+mod tests {
+    use flatnet_core::link::Vni;
+    use flatnet_core::overlay::cluster::{RawCluster, RawNetwork, RawNode};
+    use flatnet_core::overlay::desired::{Backend, Settings};
+    use flatnet_core::overlay::model::OverlayModel;
+
+    use super::*;
+    use crate::config::Interface;
+
+    fn config() -> Config {
+        Config {
+            settings: Settings {
+                node: "n1".parse().unwrap(),
+                backend: Backend::Vxlan,
+                vni: Vni::try_from(1).unwrap(),
+                port: 8472,
+            },
+            interface: Interface::Auto,
+            state_dir: "/nowhere".into(),
+            listen: None,
+            masquerade: true,
+            cluster_file: "/nowhere".into(),
+        }
+    }
+
+    fn cluster(nodes: u8) -> Cluster {
+        let node = |i| RawNode {
+            name: format!("n{i}"),
+            address: format!("192.0.2.{i}"),
+            subnets: vec![format!("10.244.{i}.0/24")],
+        };
+        let network = RawNetwork { ipv4: Some("10.244.0.0/16".to_owned()), ipv6: None };
+        Cluster::check(&RawCluster { network, nodes: (1..=nodes).map(node).collect() }).unwrap()
+    }
+
+    fn kernel() -> OverlayModel {
+        let address = "192.0.2.1/24".parse().unwrap();
+        OverlayModel::with_uplink(&"eth0".parse().unwrap(), 1500, &[address])
+    }
+
+    #[test]
+    fn the_second_turn_finds_nothing_to_do() {
+        let mut kernel = kernel();
+        let first = turn(&mut kernel, &config(), &cluster(3)).unwrap();
+        assert_eq!((first.failed, kernel.routes.len()), (0, 3));
+        assert!(first.changes.to_string().contains("routes +3"), "{}", first.changes);
+        let second = turn(&mut kernel, &config(), &cluster(3)).unwrap();
+        assert!(second.changes.is_empty(), "{}", second.changes);
+    }
+
+    /// A refusal is named with its peer, and all others are served.
+    #[test]
+    fn one_peers_failure_keeps_nobody_else_waiting() {
+        for refused in ["nexthop 1174405121 ", "route 10.244.3.0/24", "neighbour 10.244.3.0", "192.0.2.3 on"]
+        {
+            let mut kernel = kernel();
+            kernel.refuse = Some(refused.to_owned());
+            let failing = turn(&mut kernel, &config(), &cluster(9)).unwrap();
+            assert!(failing.failed > 0, "{refused}");
+            for failure in &failing.failures {
+                assert_eq!(failure.peer, Some("n3".parse().unwrap()), "{failure:?}");
+            }
+            assert!(kernel.routes.len() >= 8, "{refused}: {:?}", kernel.routes);
+            kernel.refuse = None;
+            let healed = turn(&mut kernel, &config(), &cluster(9)).unwrap();
+            assert_eq!((healed.failed, kernel.routes.len()), (0, 9));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decided_changes_nothing() {
+        let mut kernel = kernel();
+        turn(&mut kernel, &config(), &cluster(3)).unwrap();
+        let before = kernel.clone();
+        let mut elsewhere = config();
+        elsewhere.settings.node = "n9".parse().unwrap();
+        assert!(matches!(turn(&mut kernel, &elsewhere, &cluster(3)), Err(TurnError::Desired(_))));
+        elsewhere = config();
+        elsewhere.interface = Interface::Name("eth7".parse().unwrap());
+        assert!(matches!(turn(&mut kernel, &elsewhere, &cluster(3)), Err(TurnError::Uplink(_))));
+        assert_eq!(kernel, before);
+    }
+}

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 
-use crate::config::Config;
+use crate::config::Local;
 use crate::status::{self, Status};
 use crate::{output, run_lock};
 
@@ -13,8 +13,8 @@ use crate::{output, run_lock};
 ///
 /// # Errors
 /// The agent does not run, never ran, or is not ready.
-pub(crate) fn show(config: &Config, as_json: bool) -> anyhow::Result<()> {
-    let state_dir = &config.state_dir;
+pub(crate) fn show(local: &Local, as_json: bool) -> anyhow::Result<()> {
+    let state_dir = &local.state_dir;
     let running =
         run_lock::is_held(state_dir).with_context(|| format!("look into {}", state_dir.display()))?;
     let path = status::path(state_dir);

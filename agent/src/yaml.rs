@@ -15,5 +15,8 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: limit, max_events: 2 * limit }
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+        let text = e.to_string();
+        text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+    })
 }

@@ -111,6 +111,8 @@ async fn update(
             });
         }
         Err(error) => {
+            // The rest is the place in the file, drawn: good on a terminal, not in a log line.
+            let error = error.lines().next().unwrap_or_default().to_owned();
             let kept = state.borrow().cluster.is_some();
             let meanwhile = if kept { "keeping the last good cluster" } else { "waiting for a good one" };
             tracing::error!(store = "file", error, "cluster file not used; {meanwhile}");
