@@ -59,3 +59,92 @@ pub fn clear<K: Kernel>(kernel: &mut K, plan: &[Step]) -> Vec<KernelError> {
     }
     kernel.apply(plan).into_iter().filter_map(Result::err).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attach::{self, Extras};
+    use crate::step::{LinkRef, Ns};
+    use std::collections::HashSet;
+
+    /// Remembers what it was told to make, and refuses the n-th request. Taking a link away takes away
+    /// what hangs on it, as the kernel does.
+    #[derive(Default)]
+    struct Refusing {
+        made: HashSet<Step>,
+        asked: usize,
+        refuse: HashSet<usize>,
+        log: Vec<String>,
+    }
+
+    impl Kernel for Refusing {
+        fn apply(&mut self, steps: &[Step]) -> Vec<Result<Outcome, KernelError>> {
+            steps.iter().map(|step| self.one(step)).collect()
+        }
+    }
+
+    impl Refusing {
+        fn one(&mut self, step: &Step) -> Result<Outcome, KernelError> {
+            let number = self.asked;
+            self.asked += 1;
+            self.log.push(step.to_string());
+            if self.refuse.contains(&number) {
+                return Err(KernelError::from_errno(step, 12, Some("made to fail")));
+            }
+            let undone: Vec<Step> =
+                self.made.iter().filter(|made| made.undo().as_ref() == Some(step)).cloned().collect();
+            for made in &undone {
+                self.made.remove(made);
+            }
+            if matches!(step, Step::DeleteLink(_)) {
+                self.made.clear();
+            } else if step.undo().is_some() {
+                self.made.insert(step.clone());
+            }
+            Ok(Outcome::Done)
+        }
+    }
+
+    fn plan() -> Vec<Step> {
+        let attachment = attach::tests::attachment(&["10.22.0.5", "fd00:22::5"]);
+        attach::plan_add(&attachment, &Extras::default())
+    }
+
+    #[test]
+    fn a_failure_at_any_step_leaves_nothing() {
+        for index in 0..plan().len() {
+            let mut kernel = Refusing { refuse: HashSet::from([index]), ..Refusing::default() };
+            let e = execute(&mut kernel, &plan()).unwrap_err();
+            assert_eq!((e.index, e.total), (index, plan().len()));
+            assert!(e.to_string().contains("made to fail") && e.undo_failures.is_empty(), "{e}");
+            assert_eq!(kernel.made, HashSet::new(), "step {index}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_is_named_beside_the_first_error() {
+        let total = plan().len();
+        let mut kernel = Refusing { refuse: HashSet::from([total - 1, total]), ..Refusing::default() };
+        let e = execute(&mut kernel, &plan()).unwrap_err();
+        assert_eq!(e.index, total - 1);
+        assert_eq!(e.undo_failures.len(), 1);
+        assert!(e.to_string().contains("left behind: delete route"), "{e}");
+    }
+
+    #[test]
+    fn undo_goes_newest_first_and_the_link_last() {
+        let mut kernel = Refusing { refuse: HashSet::from([plan().len() - 1]), ..Refusing::default() };
+        execute(&mut kernel, &plan()).unwrap_err();
+        let undone = &kernel.log[plan().len()..];
+        assert!(undone[0].starts_with("delete route 0.0.0.0/0"), "{undone:?}");
+        assert!(undone.last().unwrap().starts_with("delete link"), "{undone:?}");
+    }
+
+    #[test]
+    fn clearing_goes_on_after_a_failure() {
+        let link = |name: &str| Step::DeleteLink(LinkRef { ns: Ns::Node, name: name.parse().unwrap() });
+        let mut kernel = Refusing { refuse: HashSet::from([0]), ..Refusing::default() };
+        assert_eq!(clear(&mut kernel, &[link("a"), link("b")]).len(), 1);
+        assert_eq!(kernel.log.len(), 2);
+    }
+}
