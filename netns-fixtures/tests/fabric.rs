@@ -28,7 +28,7 @@ fn nodes_reach_each_other_on_a_segment_and_across_the_router() -> Result<(), Fix
         let witness = IcmpWitness::start(&to.ns)?;
         for address in both(to) {
             let pong = ping(&from.ns, address, SOON)?;
-            assert_eq!(witness.source_of(pong.id, SOON)?, pong.local);
+            assert_eq!(witness.source_of(pong.token, SOON)?, pong.local);
             assert!(both(from).contains(&pong.local));
         }
     }

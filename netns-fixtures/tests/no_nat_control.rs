@@ -37,7 +37,7 @@ fn a_masquerade_on_the_way_is_noticed_by_every_probe() -> Result<(), FixtureErro
         let udp = UdpServer::start(&n3.ns, (to, 80).into())?;
         assert!(!udp_probe(&n1.ns, None, udp.address(), SOON)?.is_untranslated());
         let pong = ping(&n1.ns, to, SOON)?;
-        assert_ne!(witness.source_of(pong.id, SOON)?, pong.local);
+        assert_ne!(witness.source_of(pong.token, SOON)?, pong.local);
     }
     Ok(())
 }

@@ -2,17 +2,14 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, SocketAddr},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::net::UnixStream,
     },
-    process,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU16, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -38,7 +35,8 @@ const ECHO_HEADER: usize = 8;
 /// Any datagram.
 const LARGEST: usize = 64 << 10;
 
-static NEXT_ID: AtomicU16 = AtomicU16::new(1);
+/// The payload starts with it: 16 bits of identifier are too few to be unique among processes.
+const TOKEN: usize = 8;
 
 /// A ping to be sent: 56 bytes of payload, fragmented where needed, unless told otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +56,10 @@ enum Fragments {
 /// An answered ping.
 #[derive(Debug, Clone, Copy)]
 pub struct Pong {
-    /// The identifier of the echo, to ask an [`IcmpWitness`] about it.
+    /// The identifier in the echo's header, to find it in a capture.
     pub id: u16,
+    /// What only this ping's echoes carry, to ask an [`IcmpWitness`] about it.
+    pub token: u64,
     /// The sender's own address.
     pub local: IpAddr,
     /// Round trip time of the answered one.
@@ -91,7 +91,7 @@ impl Ping {
     #[must_use]
     pub fn unfragmented(mut self, bytes: usize) -> Self {
         let ip_header = if self.to.is_ipv4() { 20 } else { 40 };
-        self.payload = bytes.saturating_sub(ip_header + ECHO_HEADER);
+        self.payload = bytes.saturating_sub(ip_header + ECHO_HEADER).max(TOKEN);
         self.fragments = Fragments::Refused;
         self
     }
@@ -115,14 +115,14 @@ impl Ping {
         connect(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(self.to, 0)))?;
         let local = ip_of(&getsockname(fd.as_raw_fd())?);
         let local = local.ok_or_else(|| io::Error::other("no local address"))?;
-        // Unique among the pings of this process, unlikely to collide with another's.
-        let seed = u16::try_from(process::id() & 0x3f).unwrap_or(0) << 10;
-        let id = seed ^ NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let token = RandomState::new().hash_one(self.to);
+        let [high, low, ..] = token.to_be_bytes();
+        let id = u16::from_be_bytes([high, low]);
         for sequence in 0.. {
             let sent = Instant::now();
-            send(fd.as_raw_fd(), &self.request(id, sequence), MsgFlags::empty())?;
-            if await_reply(&fd, self.to, id, end.min(sent + RESEND))? {
-                return Ok(Pong { id, local, rtt: sent.elapsed() });
+            send(fd.as_raw_fd(), &self.request(token, sequence), MsgFlags::empty())?;
+            if await_reply(&fd, self.to, token, end.min(sent + RESEND))? {
+                return Ok(Pong { id, token, local, rtt: sent.elapsed() });
             }
             if Instant::now() >= end {
                 break;
@@ -131,11 +131,13 @@ impl Ping {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    fn request(self, id: u16, sequence: u16) -> Vec<u8> {
+    fn request(self, token: u64, sequence: u16) -> Vec<u8> {
         let kind = if self.to.is_ipv4() { 8 } else { 128 };
-        let [id_high, id_low] = id.to_be_bytes();
+        let token = token.to_be_bytes();
+        let [id_high, id_low, ..] = token;
         let [seq_high, seq_low] = sequence.to_be_bytes();
         let mut message = vec![kind, 0, 0, 0, id_high, id_low, seq_high, seq_low];
+        message.extend(token);
         message.resize(ECHO_HEADER + self.payload, 0);
         // The kernel fills in the checksum of ICMPv6 itself.
         if self.to.is_ipv4() {
@@ -153,7 +155,7 @@ pub struct IcmpWitness {
     _workers: [Worker; 2],
 }
 
-type Sources = Arc<Mutex<HashMap<u16, IpAddr>>>;
+type Sources = Arc<Mutex<HashMap<u64, IpAddr>>>;
 
 impl IcmpWitness {
     /// Starts recording in `ns`, IPv4 and IPv6.
@@ -172,13 +174,13 @@ impl IcmpWitness {
         Ok(Self { sources, _workers: [v4, v6] })
     }
 
-    /// The source of the ping with this identifier, waited for up to `within`.
+    /// The source of the ping with this token, waited for up to `within`.
     ///
     /// # Errors
     /// When none came.
-    pub fn source_of(&self, id: u16, within: Duration) -> Result<IpAddr, FixtureError> {
-        wait_until(&format!("echo request {id} at the receiver"), within, || {
-            self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    pub fn source_of(&self, token: u64, within: Duration) -> Result<IpAddr, FixtureError> {
+        wait_until(&format!("echo request {token:016x} at the receiver"), within, || {
+            self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(&token).copied()
         })
     }
 }
@@ -191,10 +193,10 @@ fn witness(socket: &OwnedFd, family: IpAddr, stopped: &UnixStream, sink: &Source
             continue;
         };
         let message = buffer.get(..len).and_then(|bytes| echo(bytes, family));
-        if let (Some((kind, id)), Some(source)) = (message, ip_of(&from))
+        if let (Some((kind, token)), Some(source)) = (message, ip_of(&from))
             && kind == request
         {
-            sink.lock().unwrap_or_else(PoisonError::into_inner).insert(id, source);
+            sink.lock().unwrap_or_else(PoisonError::into_inner).insert(token, source);
         }
     }
 }
@@ -204,8 +206,8 @@ fn raw_socket(to: IpAddr) -> io::Result<OwnedFd> {
     Ok(socket(family(to), SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?)
 }
 
-/// True when the answer to `id` came before `end`.
-fn await_reply(fd: &OwnedFd, to: IpAddr, id: u16, end: Instant) -> io::Result<bool> {
+/// True when the answer to `token` came before `end`.
+fn await_reply(fd: &OwnedFd, to: IpAddr, token: u64, end: Instant) -> io::Result<bool> {
     let reply = if to.is_ipv4() { 0 } else { 129 };
     let mut buffer = vec![0; LARGEST];
     while Instant::now() < end {
@@ -216,7 +218,7 @@ fn await_reply(fd: &OwnedFd, to: IpAddr, id: u16, end: Instant) -> io::Result<bo
         };
         setsockopt(fd, ReceiveTimeout, &TimeVal::from(timeout))?;
         match recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(len) if buffer.get(..len).and_then(|b| echo(b, to)) == Some((reply, id)) => {
+            Ok(len) if buffer.get(..len).and_then(|b| echo(b, to)) == Some((reply, token)) => {
                 return Ok(true);
             }
             Ok(_) | Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
@@ -226,11 +228,12 @@ fn await_reply(fd: &OwnedFd, to: IpAddr, id: u16, end: Instant) -> io::Result<bo
     Ok(false)
 }
 
-/// Type and identifier of an ICMP message; a raw IPv4 socket delivers the IP header with it.
-fn echo(bytes: &[u8], family: IpAddr) -> Option<(u8, u16)> {
+/// Type and token of an echo message; a raw IPv4 socket delivers the IP header with it.
+fn echo(bytes: &[u8], family: IpAddr) -> Option<(u8, u64)> {
     let skip = if family.is_ipv4() { usize::from(bytes.first()? & 0x0f) * 4 } else { 0 };
-    let &[kind, _, _, _, high, low, ..] = bytes.get(skip..)? else { return None };
-    Some((kind, u16::from_be_bytes([high, low])))
+    let message = bytes.get(skip..)?;
+    let token = message.get(ECHO_HEADER..)?.first_chunk::<TOKEN>()?;
+    Some((*message.first()?, u64::from_be_bytes(*token)))
 }
 
 #[expect(unsafe_code, reason = "nix does not know IP_MTU_DISCOVER")]

@@ -1,0 +1,102 @@
+//! The command line: what the user can say, and which exit code comes of it.
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{container, demo};
+
+/// A minimal pod runtime for real and simulated nodes.
+#[derive(Debug, Parser)]
+#[command(name = "flatpod", version, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show a flat pod network on this machine: build it, prove it, remove it
+    ///
+    /// Builds a fabric with three simulated nodes (n1 and n2 on one segment, n3 behind a router), runs a
+    /// real flatnetd on each, starts five pods through the real CNI plugin, and shows as tables: every
+    /// pod reaching every other one by TCP, UDP and ping over IPv4 and IPv6 without NAT; what a pod's
+    /// containers share and what they do not; the packets as captured on the fabric; a node cut off and
+    /// healed.
+    ///
+    /// Needs root. Everything lives in namespaces of its own and is gone when the command ends, however it
+    /// ends.
+    #[command(after_help = "Examples:\n  flatpod demo\n  flatpod demo --backend vxlan\n  \
+        flatpod demo --output json | jq .failures\n\n\
+        Exit status: 0 all is as it should be, 1 something is not (it is named), 2 wrong usage.")]
+    Demo(DemoArgs),
+    /// Become a container's first process (started by flatpod itself)
+    #[command(hide = true)]
+    ContainerInit(container::InitArgs),
+}
+
+/// What `flatpod demo` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How nodes carry pod packets to each other: auto is direct on one segment and VXLAN across the
+    /// router; direct puts all three nodes on one segment, because the router knows no pod routes
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    pub(crate) backend: Backend,
+    /// The family of the nodes' own addresses [default: ipv4, but ipv6 for direct, because Linux has no
+    /// IPv6 route through an IPv4 gateway]
+    #[arg(long, value_enum)]
+    pub(crate) underlay: Option<Underlay>,
+    /// Tables for people, or one JSON document
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+    /// Where flatnet and flatnetd are [default: beside flatpod]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Option<PathBuf>,
+}
+
+/// The agent's backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    Auto,
+    Vxlan,
+    Direct,
+}
+
+impl Backend {
+    /// As the agent's configuration spells it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Vxlan => "vxlan",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// The family of the nodes' addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Underlay {
+    Ipv4,
+    Ipv6,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+/// Does what was asked, reports an error as one line on stderr.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let result = match cli.verb {
+        Verb::Demo(args) => demo::run(&args),
+        Verb::ContainerInit(args) => container::init(&args),
+    };
+    result.unwrap_or_else(|error| {
+        // There is nowhere else to say that stderr is closed.
+        let _ = writeln!(std::io::stderr(), "flatpod: {error:#}");
+        ExitCode::FAILURE
+    })
+}

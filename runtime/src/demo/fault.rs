@@ -1,0 +1,80 @@
+//! A node cut off from the fabric and healed: only its pods are away, and they come back.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use super::{
+    cluster::{Cluster, Pod},
+    plan::PORT,
+    report::{Row, Section},
+};
+use crate::container::Request;
+
+/// The node to be cut off.
+const CUT: &str = "n2";
+/// Long enough for an answer that comes, short enough for one that does not.
+const BRIEFLY_MS: u64 = 300;
+/// For a healed node's pods to be back.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// What became of one attempt to reach a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    Yes,
+    No,
+}
+
+pub(super) fn check(cluster: &Cluster) -> Result<Section> {
+    let node = &cluster.node(CUT)?.place;
+    cluster.fabric.cut(node)?;
+    let mut rows = Vec::new();
+    // One pod of each node: web on n1, orders on n2, ledger on n3.
+    for (from, to) in [("web", "orders"), ("ledger", "orders"), ("web", "ledger"), ("ledger", "cart")] {
+        let (from, to) = (cluster.pod(from)?, cluster.pod(to)?);
+        let wanted = if to.node == CUT { Reached::No } else { Reached::Yes };
+        rows.push(attempt(&format!("{CUT} cut off"), from, to, wanted)?);
+    }
+    cluster.fabric.heal(node)?;
+    let healed = Instant::now();
+    for (from, to) in [("web", "orders"), ("ledger", "orders"), ("orders", "web")] {
+        let (from, to) = (cluster.pod(from)?, cluster.pod(to)?);
+        let back = cluster.wait_reachable(from, to, RECOVERY);
+        let phase = format!("{CUT} healed, {} ms", healed.elapsed().as_millis());
+        let mut row = attempt(&phase, from, to, Reached::Yes)?;
+        if let Err(error) = back {
+            row.failure.get_or_insert(format!("{CUT} healed: {error:#}"));
+        }
+        rows.push(row);
+    }
+    Ok(Section::new(format!("{CUT} cut off: its pods are away, others unaffected; healed: back"), rows))
+}
+
+fn attempt(phase: &str, from: &Pod, to: &Pod, wanted: Reached) -> Result<Row> {
+    let mut cells = vec![
+        ("when", phase.to_owned()),
+        ("from", format!("{} ({})", from.name, from.node)),
+        ("to", format!("{} ({})", to.name, to.node)),
+    ];
+    let mut failure = None;
+    for (name, address) in ["ipv4", "ipv6"].into_iter().zip(to.addresses) {
+        let to_service = SocketAddr::new(address, PORT);
+        let answer = from.ask(Request::Tcp { to: to_service, within_ms: BRIEFLY_MS })?;
+        let reached = if answer.is_ok() { Reached::Yes } else { Reached::No };
+        let shown = match &answer {
+            Ok(_) => "reached".to_owned(),
+            Err(refusal) => {
+                let cause = refusal.message.rsplit(": ").next().unwrap_or_default();
+                format!("not reached ({cause})")
+            }
+        };
+        if reached != wanted {
+            failure = Some(format!("{phase}: {} to {} ({to_service}) was {shown}", from.name, to.name));
+        }
+        cells.push((name, shown));
+    }
+    Ok(Row { cells, failure })
+}

@@ -1,0 +1,95 @@
+//! `flatpod demo`: a flat pod network, built, proven and removed.
+
+mod cluster;
+mod fault;
+mod isolation;
+mod plan;
+mod ports;
+mod reach;
+mod report;
+mod wire;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cli::{DemoArgs, Output},
+    enclosure,
+    node::Programs,
+    print::Style,
+};
+use cluster::Cluster;
+use plan::Carriage;
+use report::Report;
+
+/// Something hangs when it takes this long: it is a matter of seconds.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Runs the demonstration in an enclosure that leaves nothing behind.
+pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
+    let carriage = Carriage::new(args.backend, args.underlay)?;
+    let programs = Programs::find(args.bin_dir.as_deref())?;
+    enclosure::run(LIMIT, || match show(args.output, carriage, &programs) {
+        Ok(code) => code,
+        Err(error) => {
+            // There is nowhere else to say that stderr is closed.
+            let _ = writeln!(io::stderr(), "flatpod: {error:#}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn show(output: Output, carriage: Carriage, programs: &Programs) -> Result<ExitCode> {
+    let progress = Progress::start();
+    progress.say("building the fabric, starting flatnetd on three nodes")?;
+    let mut cluster = Cluster::build(carriage, programs)?;
+    progress.say("starting five pods by the CNI protocol")?;
+    cluster.start_pods()?;
+    progress.say("waiting until the agents' routes carry packets")?;
+    cluster.settle()?;
+    progress.say("every pod to every other one, by TCP, UDP and ping")?;
+    let mut sections = reach::check(&cluster)?;
+    progress.say("ports, localhost and namespaces of pods and containers")?;
+    sections.push(ports::check(&cluster)?);
+    sections.push(isolation::check(&cluster)?);
+    progress.say("capturing on the fabric")?;
+    sections.push(wire::check(&cluster, carriage)?);
+    progress.say("cutting node n2 off, and healing it")?;
+    sections.push(fault::check(&cluster)?);
+    progress.say("detaching the pods")?;
+    cluster.detach()?;
+    let report = Report::new(carriage.backend.name(), sections, progress.since.elapsed());
+    let mut out = io::stdout().lock();
+    match output {
+        Output::Table => {
+            writeln!(out)?;
+            report.write(&mut out, Style::of(&io::stdout()))
+        }
+        Output::Json => report.write_json(&mut out),
+    }
+    .and_then(|()| out.flush())
+    .context("write the report")?;
+    Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One line on stderr for each thing begun, so that nobody wonders what is going on.
+struct Progress {
+    since: Instant,
+    style: Style,
+}
+
+impl Progress {
+    fn start() -> Self {
+        Self { since: Instant::now(), style: Style::of(&io::stderr()) }
+    }
+
+    fn say(&self, doing: &str) -> Result<()> {
+        let at = self.style.faint(&format!("{:5.1}s", self.since.elapsed().as_secs_f64()));
+        writeln!(io::stderr(), "{at}  {doing}").context("write progress")
+    }
+}
