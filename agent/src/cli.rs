@@ -80,7 +80,7 @@ struct Settings {
     /// Where node.json and agent.json go [default: /run/flatnet]
     #[arg(long, env = "FLATNET_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Reserved for metrics and health: accepted, not served by this build [default: 127.0.0.1:9473]
+    /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9473]
     #[arg(long, env = "FLATNET_LISTEN", value_name = "ADDRESS:PORT|off")]
     listen: Option<String>,
     /// vxlan, direct or auto [default: auto]

@@ -15,13 +15,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::health::{self, Pulse};
+use crate::metrics::Metrics;
 use crate::pacing::{Changed, Outcome, Pacing};
 use crate::readable::readable;
 use crate::run_lock::RunLock;
 use crate::shutdown::{self, Shutdown};
 use crate::status::{Status, StatusFile};
 use crate::store::{StoreState, file};
-use crate::turn::{Turn, TurnError, turn};
+use crate::turn::{Changes, Turn, TurnError, turn};
 
 /// A look that nobody asked for: catches what no event told.
 const UNASKED: Duration = Duration::from_secs(30);
@@ -57,7 +59,13 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     let follow = file::follow(config.cluster_file.clone(), config.settings.node.clone(), store, stop.clone());
     tasks.spawn(async move { ("file store", follow.await.map_err(Into::into)) });
-    let reconciler = Reconciler::new(config, events, state)?;
+    let (pulse, heard) = watch::channel(Pulse::starting());
+    let metrics = Arc::new(Metrics::new());
+    if let Some(listen) = config.listen {
+        let serve = health::serve(listen, heard, Arc::clone(&metrics), stop.clone());
+        tasks.spawn(async move { ("health server", serve.await.map_err(Into::into)) });
+    }
+    let reconciler = Reconciler::new(config, events, state, Voice { pulse, metrics })?;
     let loop_stop = stop.clone();
     tasks.spawn(async move { ("reconciler", reconciler.run(loop_stop).await) });
     let result = tokio::select! {
@@ -82,6 +90,12 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     result
 }
 
+/// Where the reconciler says how it is, beside its file.
+struct Voice {
+    pulse: watch::Sender<Pulse>,
+    metrics: Arc<Metrics>,
+}
+
 struct Reconciler {
     config: Arc<Config>,
     /// Away while a turn runs.
@@ -91,6 +105,7 @@ struct Reconciler {
     pacing: Pacing,
     status: Status,
     file: StatusFile,
+    voice: Voice,
     state_dir: StateDir,
     /// What was last complained about, so that it is said once.
     complaint: Option<String>,
@@ -101,6 +116,7 @@ impl Reconciler {
         config: Config,
         events: AsyncFd<Events>,
         store: watch::Receiver<StoreState>,
+        voice: Voice,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             kernel: Some(NetlinkKernel::open_node().context("open netlink")?),
@@ -109,6 +125,7 @@ impl Reconciler {
             pacing: Pacing::default(),
             status: Status::new(&config),
             file: StatusFile::new(&config.state_dir),
+            voice,
             state_dir: StateDir::new(&config.state_dir),
             complaint: None,
             config: Arc::new(config),
@@ -170,6 +187,8 @@ impl Reconciler {
         let changed = if turn.changes.is_empty() { Changed::Nothing } else { Changed::Something };
         let outcome = if self.status.ready { Outcome::Settled } else { Outcome::Failed };
         self.pacing.note(start, turn.took, changed, outcome);
+        let result = if self.status.ready { "settled" } else { "failed" };
+        self.voice.metrics.note_turn(result, turn.took, &turn.changes);
         let took_ms = u64::try_from(turn.took.as_millis()).unwrap_or(u64::MAX);
         match changed {
             Changed::Something => tracing::info!(took_ms, changes = %turn.changes, "reconciled"),
@@ -193,6 +212,7 @@ impl Reconciler {
         let text = crate::status::chain(error);
         self.status.problems = vec![text.clone()];
         self.pacing.note(start, start.elapsed(), Changed::Nothing, Outcome::Failed);
+        self.voice.metrics.note_turn("refused", start.elapsed(), &Changes::default());
         self.complain(&[text]);
     }
 
@@ -231,6 +251,11 @@ impl Reconciler {
     }
 
     fn write_status(&mut self) {
+        let why =
+            || self.status.all_problems().into_iter().next().unwrap_or_else(|| "no cluster yet".to_owned());
+        let not_ready = (!self.status.ready).then(why);
+        self.voice.pulse.send_replace(Pulse { beat: Instant::now(), not_ready });
+        self.voice.metrics.note_status(&self.status);
         if let Err(e) = self.file.write(&self.status) {
             tracing::warn!(error = %e, "status not written");
         }

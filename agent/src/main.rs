@@ -10,6 +10,8 @@ mod daemon;
 mod pacing;
 mod readable;
 mod shutdown;
+mod metrics;
+mod health;
 mod status;
 mod view;
 mod cleanup;

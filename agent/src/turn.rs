@@ -62,6 +62,11 @@ impl Changes {
         self.0.is_empty()
     }
 
+    /// Kind, how many were made or changed, how many removed.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, usize, usize)> {
+        self.0.iter().map(|(kind, (made, removed))| (*kind, *made, *removed))
+    }
+
     pub(crate) fn add(&mut self, step: &Step) {
         let (kind, made) = match step {
             Step::CreateVeth(_) | Step::CreateVxlan(_) => ("devices", true),

@@ -2,7 +2,8 @@
 //! with a real `flatnetd`. A pod is an address on the node's `lo`, which is all that the agent sees of one.
 
 use std::fs::File;
-use std::net::IpAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -175,7 +176,7 @@ impl AgentNode {
         }
         let (state, config) = (dir.join(format!("state{i}")), dir.join(format!("agent{i}.yaml")));
         let text = format!(
-            "node: n{i}\nstateDir: {}\nlisten: \"off\"\nbackend: {{ {backend} }}\n\
+            "node: n{i}\nstateDir: {}\nlisten: 127.0.0.1:9473\nbackend: {{ {backend} }}\n\
              store:\n  file: {{ path: {}/store/cluster.yaml }}\n",
             state.display(),
             dir.display()
@@ -260,6 +261,23 @@ impl AgentNode {
         self.wait_status("ready", |status| {
             status["ready"] == true && status["pid"].as_u64() == pid.map(u64::from)
         });
+    }
+
+    /// GETs a path from the agent and answers with the whole response.
+    ///
+    /// # Panics
+    /// Nobody answers.
+    #[must_use]
+    pub fn get(&self, path: &str) -> String {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect("127.0.0.1:9473")?;
+            stream.set_read_timeout(Some(SOON))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        self.ns().run(ask).expect("enter the node").expect("an answer")
     }
 
     /// What the agent logged.

@@ -125,3 +125,20 @@ fn absent_pods_are_unreachable() {
     let answer = oracle::command(agents.node(2).ns(), "ip route show 10.244.2.0/24");
     assert!(answer.starts_with("unreachable 10.244.2.0/24"), "{answer}");
 }
+
+#[test]
+fn health_readiness_and_metrics_are_served() {
+    let mut agents = Agents::prepare("type: auto", Underlay::V4);
+    agents.node_mut(1).start();
+    agents.node(1).wait_status("waiting", |status| status["store"]["error"].is_string());
+    assert!(agents.node(1).get("/healthz").starts_with("HTTP/1.1 200"));
+    let waiting = agents.node(1).get("/readyz");
+    assert!(waiting.starts_with("HTTP/1.1 503") && waiting.contains("No such file"), "{waiting}");
+    agents.write_cluster(&agents.cluster(&[1, 2, 3]));
+    agents.node(1).wait_ready();
+    assert!(agents.node(1).get("/readyz").starts_with("HTTP/1.1 200"));
+    let metrics = agents.node(1).get("/metrics");
+    for line in ["flatnet_ready 1", "flatnet_store_nodes 3", "flatnet_peers{path=\"direct+vxlan\"} 1"] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}

@@ -1,0 +1,121 @@
+//! What the agent counts, in Prometheus' conventions.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::status::Status;
+use crate::turn::Changes;
+
+/// Upper bounds of reconcile durations in seconds: from an idle small node to a change of everything.
+const DURATIONS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+type Label = [(&'static str, String); 1];
+type ChangeLabels = [(&'static str, &'static str); 2];
+
+/// Counters and gauges, registered once.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    ready: Gauge,
+    problems: Gauge,
+    peers: Family<Label, Gauge>,
+    store_nodes: Gauge,
+    store_error: Gauge,
+    reconciles: Family<Label, Counter>,
+    duration: Histogram,
+    changes: Family<ChangeLabels, Counter>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("flatnet");
+        let metrics = Self {
+            registry: Registry::default(),
+            ready: Gauge::default(),
+            problems: Gauge::default(),
+            peers: Family::default(),
+            store_nodes: Gauge::default(),
+            store_error: Gauge::default(),
+            reconciles: Family::default(),
+            duration: Histogram::new(DURATIONS),
+            changes: Family::default(),
+        };
+        registry.register("ready", "1 where the kernel is as it should be", metrics.ready.clone());
+        registry.register("problems", "Problems that status shows", metrics.problems.clone());
+        registry.register("peers", "Other nodes by how they are reached", metrics.peers.clone());
+        registry.register("store_nodes", "Nodes in the last good cluster", metrics.store_nodes.clone());
+        registry.register(
+            "store_error",
+            "1 where what the store holds now is not used",
+            metrics.store_error.clone(),
+        );
+        registry.register("reconciles", "Looks at the kernel by result", metrics.reconciles.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Time of one look, with what it changed",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register("changes", "Kernel objects changed, by kind", metrics.changes.clone());
+        Self { registry, ..metrics }
+    }
+
+    /// Counts one turn.
+    pub(crate) fn note_turn(&self, result: &'static str, took: Duration, changes: &Changes) {
+        self.reconciles.get_or_create(&[("result", result.to_owned())]).inc();
+        self.duration.observe(took.as_secs_f64());
+        for (kind, made, removed) in changes.counts() {
+            for (action, count) in [("put", made), ("remove", removed)] {
+                if count > 0 {
+                    self.changes.get_or_create(&[("kind", kind), ("action", action)]).inc_by(count as u64);
+                }
+            }
+        }
+    }
+
+    /// Shows what `status` shows.
+    pub(crate) fn note_status(&self, status: &Status) {
+        let size = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.ready.set(status.ready.into());
+        self.problems.set(size(status.all_problems().len()));
+        self.store_nodes.set(size(status.store.nodes.unwrap_or(0)));
+        self.store_error.set(status.store.error.is_some().into());
+        for path in ["none", "vxlan", "direct", "direct+vxlan"] {
+            let count = status.peers.iter().filter(|peer| peer.path == path).count();
+            self.peers.get_or_create(&[("path", path.to_owned())]).set(size(count));
+        }
+    }
+
+    /// Everything as text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let metrics = Metrics::new();
+        metrics.note_turn("settled", Duration::from_millis(3), &Changes::default());
+        let text = metrics.text();
+        for line in [
+            "# TYPE flatnet_ready gauge",
+            "flatnet_reconciles_total{result=\"settled\"} 1",
+            "flatnet_reconcile_duration_seconds_count 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}
