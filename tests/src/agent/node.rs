@@ -1,42 +1,16 @@
-//! A cluster of agents: two nodes on one segment, a third behind a router, each in a namespace of its own
-//! with a real `flatnetd`. A pod is an address on the node's `lo`, which is all that the agent sees of one.
+//! One node of a cluster of agents: its agent, its pods, and what iproute2 shows of them.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
-use netns_fixtures::probe::{Ping, Pong};
-use netns_fixtures::{Fabric, FixtureError, KillOnDrop, NetNs, Node, wait_until};
-use serde_json::Value;
+use netns_fixtures::{KillOnDrop, NetNs, Node, wait_until};
+use serde_json::{Value, json};
 
-use crate::oracle;
-use crate::program;
-
-/// Long enough for a busy machine; nothing waits this long where all is well.
-pub const SOON: Duration = Duration::from_secs(10);
-
-/// Which family carries packets between the nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Underlay {
-    /// The nodes' addresses in the cluster file are IPv4.
-    V4,
-    /// They are IPv6.
-    V6,
-}
-
-/// Three nodes with agents.
-#[derive(Debug)]
-pub struct Agents {
-    /// What joins them.
-    pub fabric: Fabric,
-    /// `n1` and `n2` on segment `a`, `n3` on segment `b`.
-    pub nodes: Vec<AgentNode>,
-    dir: tempfile::TempDir,
-    underlay: Underlay,
-}
+use super::{SOON, Underlay, pod};
+use crate::{oracle, program};
 
 /// One node.
 #[derive(Debug)]
@@ -50,127 +24,8 @@ pub struct AgentNode {
     agent: Option<KillOnDrop>,
 }
 
-impl Agents {
-    /// Builds the fabric and starts three agents; `backend` is the inside of the configuration's braces.
-    ///
-    /// # Panics
-    /// Something cannot be made, or an agent is not ready soon.
-    #[must_use]
-    pub fn start(backend: &str, underlay: Underlay) -> Self {
-        let mut agents = Self::prepare(backend, underlay);
-        agents.write_cluster(&agents.cluster(&[1, 2, 3]));
-        for node in &mut agents.nodes {
-            node.start();
-        }
-        agents.nodes.iter().for_each(AgentNode::wait_ready);
-        agents
-    }
-
-    /// Everything but a cluster file and running agents.
-    ///
-    /// # Panics
-    /// Something cannot be made.
-    #[must_use]
-    pub fn prepare(backend: &str, underlay: Underlay) -> Self {
-        netns_fixtures::gate::require();
-        let mut fabric = Fabric::two_segments().expect("a fabric");
-        let dir = tempfile::tempdir().expect("a directory");
-        std::fs::create_dir(dir.path().join("store")).expect("a directory");
-        let mut node = |i: usize, segment: &str| {
-            let node = fabric.node(&format!("n{i}"), segment).expect("a node");
-            AgentNode::prepare(node, i, dir.path(), backend)
-        };
-        let nodes = vec![node(1, "a"), node(2, "a"), node(3, "b")];
-        Self { fabric, nodes, dir, underlay }
-    }
-
-    /// Node `i`, from 1.
-    #[must_use]
-    pub fn node(&self, i: usize) -> &AgentNode {
-        &self.nodes[i - 1]
-    }
-
-    /// Node `i`, from 1.
-    #[must_use]
-    pub fn node_mut(&mut self, i: usize) -> &mut AgentNode {
-        &mut self.nodes[i - 1]
-    }
-
-    /// The cluster file's path.
-    #[must_use]
-    pub fn cluster_path(&self) -> PathBuf {
-        self.dir.path().join("store/cluster.yaml")
-    }
-
-    /// A dual-stack cluster file with these nodes.
-    ///
-    /// # Panics
-    /// A node has no address of the underlay's family.
-    #[must_use]
-    pub fn cluster(&self, members: &[usize]) -> String {
-        let line = |i: &usize| {
-            let node = &self.node(*i).node;
-            let address = match self.underlay {
-                Underlay::V4 => node.v4(),
-                Underlay::V6 => node.v6(),
-            };
-            let address = address.expect("segments have both families");
-            format!(
-                "  - {{ name: n{i}, address: \"{address}\", \
-                 subnets: [10.244.{i}.0/24, \"fd00:10:244:{i}::/64\"] }}\n"
-            )
-        };
-        let nodes: String = members.iter().map(line).collect();
-        format!("network: {{ ipv4: 10.244.0.0/16, ipv6: \"fd00:10:244::/56\" }}\nnodes:\n{nodes}")
-    }
-
-    /// Puts a cluster file in place, whole.
-    ///
-    /// # Panics
-    /// It cannot be written.
-    pub fn write_cluster(&self, text: &str) {
-        let beside = self.dir.path().join("store/cluster.new");
-        std::fs::write(&beside, text).expect("write the cluster");
-        std::fs::rename(&beside, self.cluster_path()).expect("rename the cluster");
-    }
-
-    /// Pings from the pod of node `a` to that of node `b`.
-    ///
-    /// # Errors
-    /// No answer.
-    pub fn ping(&self, a: usize, b: usize, family: Underlay) -> Result<Pong, FixtureError> {
-        Ping::to(pod(b, family)).from(pod(a, family)).send(&self.node(a).node.ns, SOON)
-    }
-
-    /// Every pod reaches every other one, in both families.
-    ///
-    /// # Panics
-    /// One does not.
-    pub fn all_reach_all(&self) {
-        for (a, b) in [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)] {
-            for family in [Underlay::V4, Underlay::V6] {
-                let answer = self.ping(a, b, family);
-                assert!(answer.is_ok(), "n{a} to n{b}, {family:?}: {answer:?}\n{}", self.node(a).log());
-            }
-        }
-    }
-}
-
-/// The address of node `i`'s pod.
-///
-/// # Panics
-/// Never.
-#[must_use]
-pub fn pod(i: usize, family: Underlay) -> IpAddr {
-    let text = match family {
-        Underlay::V4 => format!("10.244.{i}.9"),
-        Underlay::V6 => format!("fd00:10:244:{i}::9"),
-    };
-    text.parse().expect("an address")
-}
-
 impl AgentNode {
-    fn prepare(node: Node, i: usize, dir: &Path, backend: &str) -> Self {
+    pub(super) fn prepare(node: Node, i: usize, dir: &Path, backend: &str) -> Self {
         for family in [Underlay::V4, Underlay::V6] {
             drop(oracle::command(&node.ns, &format!("ip addr add {} dev lo", pod(i, family))));
         }
@@ -261,6 +116,30 @@ impl AgentNode {
         self.wait_status("ready", |status| {
             status["ready"] == true && status["pid"].as_u64() == pid.map(u64::from)
         });
+    }
+
+    /// Runs a verb of the real plugin, configured by what the agent wrote, and answers with its stdout.
+    ///
+    /// # Panics
+    /// It fails.
+    #[must_use]
+    pub fn plugin(&self, verb: &str, container: &str, pod: &NetNs) -> Value {
+        let conf =
+            json!({ "cniVersion": "1.1.0", "name": "flatnet", "type": "flatnet", "stateDir": self.state });
+        #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
+        let mut command = Command::new(program("flatnet"));
+        command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", container).env("CNI_IFNAME", "eth0");
+        command.env("CNI_NETNS", pod.path()).env("CNI_PATH", "/opt/cni/bin");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        self.node.ns.enter_for_child(&mut command).expect("enter the node");
+        let mut child = command.spawn().expect("start the plugin");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(conf.to_string().as_bytes()).expect("hand over the configuration");
+        drop(stdin);
+        let output = child.wait_with_output().expect("the plugin ends");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{verb} {container}: {text}");
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// GETs a path from the agent and answers with the whole response.
