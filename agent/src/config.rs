@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flatnet_core::link::Vni;
 use flatnet_core::names::{IfName, NodeName};
-use flatnet_core::overlay::desired::{Backend, Settings};
+use flatnet_core::overlay::settings::{Backend, Settings};
 use serde::Deserialize;
 
 use crate::yaml;
@@ -240,73 +240,4 @@ fn host_name() -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str) -> Result<Config, ConfigErrors> {
-        let raw = yaml::read(text).map_err(|e| ConfigErrors(vec![e]))?;
-        Config::check(raw, &|| Some("host-a".to_owned()))
-    }
-
-    #[test]
-    fn a_store_is_all_that_is_needed() {
-        let config = check("store: { file: { path: /etc/flatnet/cluster.yaml } }").unwrap();
-        assert_eq!(config.settings.node.as_str(), "host-a");
-        assert_eq!(config.settings.backend, Backend::Auto);
-        assert_eq!((config.settings.vni.get(), config.settings.port), (1, 8472));
-        assert_eq!(config.listen.unwrap().port(), 9473);
-        assert!(config.masquerade);
-    }
-
-    #[test]
-    fn the_documented_example_is_taken() {
-        let text = "node: n1\ninterface: auto\nstateDir: /run/flatnet\nlisten: \"off\"\n\
-                    backend:\n  type: vxlan\n  vni: 7\n  port: 4789\nmasquerade: false\n\
-                    store:\n  file: { path: /etc/flatnet/cluster.yaml }\n";
-        let config = check(text).unwrap();
-        assert_eq!(config.listen, None);
-        assert_eq!(config.settings.vni.get(), 7);
-    }
-
-    #[test]
-    fn all_errors_come_at_once() {
-        let text = "node: a/b\ninterface: sixteen-bytes-xx\nlisten: nowhere\n\
-                    backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: \"\"\n";
-        let e = check(text).unwrap_err().to_string();
-        for part in [
-            "node: node name \"a/b\"",
-            "interface: interface name \"sixteen-bytes-xx\"",
-            "listen: \"nowhere\"",
-            "backend.type: \"gre\"",
-            "backend.vni: VNI 16777216",
-            "backend.port: 0",
-            "stateDir: \"\"",
-            "store: none is given",
-        ] {
-            assert!(e.contains(part), "{part}: {e}");
-        }
-        assert!(e.contains("8 errors"), "{e}");
-    }
-
-    #[test]
-    fn unknown_keys_and_later_stores_are_named() {
-        assert!(check("backned: {}").unwrap_err().to_string().contains("backned"));
-        let e = check("store: { etcd: { endpoints: [\"https://a\"] } }").unwrap_err().to_string();
-        assert!(e.contains("etcd is not in this build"), "{e}");
-    }
-
-    #[test]
-    fn flags_win() {
-        let raw: RawConfig = yaml::read("node: n1\nstore: { etcd: {} }").unwrap();
-        let over = Overrides {
-            node: Some("n2".to_owned()),
-            store_file: Some("/c.yaml".into()),
-            ..Overrides::default()
-        };
-        let config = Config::check(merge(raw, over), &|| None).unwrap();
-        assert_eq!(
-            (config.settings.node.as_str(), config.cluster_file.as_path()),
-            ("n2", Path::new("/c.yaml"))
-        );
-    }
-}
+mod tests;

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use flatnet_core::link::UnderlayMtu;
-use flatnet_core::overlay::desired::Uplink;
 use flatnet_core::overlay::is_tunnel_if;
+use flatnet_core::overlay::settings::Uplink;
 use flatnet_core::overlay::snapshot::{Link, Snapshot};
 
 use crate::config::Interface;

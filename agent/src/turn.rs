@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use flatnet_core::kernel::KernelError;
 use flatnet_core::names::NodeName;
 use flatnet_core::overlay::cluster::Cluster;
-use flatnet_core::overlay::desired::{Desired, DesiredError, Uplink};
+use flatnet_core::overlay::desired::{Desired, DesiredError};
 use flatnet_core::overlay::diff::diff;
+use flatnet_core::overlay::settings::Uplink;
 use flatnet_core::overlay::snapshot::Observe;
 use flatnet_core::step::Step;
 
@@ -165,8 +166,8 @@ pub(crate) fn apply<'a, K: Observe>(
 mod tests {
     use flatnet_core::link::Vni;
     use flatnet_core::overlay::cluster::{RawCluster, RawNetwork, RawNode};
-    use flatnet_core::overlay::desired::{Backend, Settings};
     use flatnet_core::overlay::model::OverlayModel;
+    use flatnet_core::overlay::settings::{Backend, Settings};
 
     use super::*;
     use crate::config::Interface;

@@ -2,14 +2,17 @@
 //! nodes can claim the same name, address or pods.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
 use crate::link::Mac;
-use crate::names::{NameError, NodeName};
+use crate::names::NodeName;
+
+mod error;
+
+pub use error::{ClusterError, ClusterErrors};
 
 /// The cluster as written by a person or a store. Values are text, so that checking can report all that is
 /// wrong at once.
@@ -67,95 +70,6 @@ pub struct Member {
     /// MAC of its tunnel endpoint.
     pub vtep: Mac,
 }
-
-/// Why a cluster does not hold together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ClusterError {
-    /// Neither `network.ipv4` nor `network.ipv6`.
-    #[error("network: neither ipv4 nor ipv6 is given")]
-    NoNetwork,
-    /// A network that cannot be read, or is of the other family.
-    #[error("network.{family}: {value:?} {reason}")]
-    Network {
-        /// `ipv4` or `ipv6`.
-        family: &'static str,
-        /// As written.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The list of nodes is empty.
-    #[error("nodes: the list is empty; a cluster has at least one node")]
-    NoNodes,
-    /// A name that is none.
-    #[error("nodes[{index}]: {source}")]
-    Name {
-        /// Position in the list, from zero.
-        index: usize,
-        /// What is wrong with it.
-        source: NameError,
-    },
-    /// The same name twice.
-    #[error("node {0} is listed twice")]
-    NameTwice(NodeName),
-    /// An address that cannot be read or used.
-    #[error("node {node}: address {value:?} {reason}")]
-    Address {
-        /// Whose.
-        node: NodeName,
-        /// As written.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Two nodes with one address.
-    #[error("nodes {first} and {second} have the same address {address}")]
-    AddressTwice {
-        /// The earlier node.
-        first: NodeName,
-        /// The later node.
-        second: NodeName,
-        /// Their address.
-        address: IpAddr,
-    },
-    /// A subnet that cannot be read or used.
-    #[error("node {node}: subnet {value:?} {reason}")]
-    Subnet {
-        /// Whose.
-        node: NodeName,
-        /// As written.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Two subnets that share addresses.
-    #[error("subnet {a_subnet} of node {a} overlaps subnet {b_subnet} of node {b}")]
-    Overlap {
-        /// One node.
-        a: NodeName,
-        /// Its subnet.
-        a_subnet: IpNetwork,
-        /// The other node, or the same one.
-        b: NodeName,
-        /// Its subnet.
-        b_subnet: IpNetwork,
-    },
-}
-
-/// Everything that is wrong with a cluster; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterErrors(pub Vec<ClusterError>);
-
-impl fmt::Display for ClusterErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
-            write!(f, "{}{error}", if i == 0 { "" } else { "; " })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ClusterErrors {}
 
 impl Cluster {
     /// Checks a raw cluster.
@@ -323,109 +237,4 @@ fn find_overlaps(nodes: &[Member], errors: &mut Vec<ClusterError>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn node(name: &str, address: &str, subnets: &[&str]) -> RawNode {
-        let subnets = subnets.iter().map(|s| (*s).to_owned()).collect();
-        RawNode { name: name.to_owned(), address: address.to_owned(), subnets }
-    }
-
-    fn raw(nodes: Vec<RawNode>) -> RawCluster {
-        let network =
-            RawNetwork { ipv4: Some("10.244.0.0/16".to_owned()), ipv6: Some("fd00:10:244::/56".to_owned()) };
-        RawCluster { network, nodes }
-    }
-
-    fn errors(nodes: Vec<RawNode>) -> String {
-        Cluster::check(&raw(nodes)).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_cluster_that_holds_together_is_taken() {
-        let cluster = Cluster::check(&raw(vec![
-            node("n1", "192.0.2.1", &["10.244.1.0/24", "fd00:10:244:1::/64"]),
-            node("n2", "2001:db8::2", &["10.244.2.0/24"]),
-        ]))
-        .unwrap();
-        assert_eq!(cluster.networks.len(), 2);
-        assert_eq!(cluster.member(&"n2".parse().unwrap()).unwrap().address.to_string(), "2001:db8::2");
-    }
-
-    #[test]
-    fn overlap_names_both_nodes_and_both_subnets() {
-        let e = errors(vec![
-            node("n1", "192.0.2.1", &["10.244.0.0/20"]),
-            node("n2", "192.0.2.2", &["10.244.16.0/24"]),
-            node("n3", "192.0.2.3", &["10.244.2.0/24"]),
-            node("n4", "192.0.2.4", &["10.244.3.0/24"]),
-        ]);
-        assert_eq!(
-            e,
-            "subnet 10.244.0.0/20 of node n1 overlaps subnet 10.244.2.0/24 of node n3; \
-             subnet 10.244.0.0/20 of node n1 overlaps subnet 10.244.3.0/24 of node n4"
-        );
-    }
-
-    #[test]
-    fn everything_wrong_is_reported_at_once() {
-        let e = errors(vec![
-            node("n1", "192.0.2.1", &["10.244.1.7/24"]),
-            node("n1", "192.0.2.9", &["10.244.9.0/24"]),
-            node("../x", "192.0.2.2", &["10.244.2.0/24"]),
-            node("n4", "localhost", &["10.244.3.0/31"]),
-            node("n5", "192.0.2.9", &["192.168.0.0/24", "10.244.0.0/8", "fd01::/64"]),
-            node("n6", "10.244.77.1", &[]),
-            node("n7", "192.0.2.1", &["10.244.4.0"]),
-        ]);
-        for part in [
-            "node n1: subnet \"10.244.1.7/24\" has host bits; the network is 10.244.1.0/24",
-            "node n1 is listed twice",
-            "nodes[2]: node name \"../x\" must start",
-            "node n4: address \"localhost\" is not an IP address",
-            "node n4: subnet \"10.244.3.0/31\" is too small for pods",
-            "node n5: subnet \"192.168.0.0/24\" lies outside the pods' network 10.244.0.0/16",
-            "node n5: subnet \"10.244.0.0/8\" has host bits",
-            "node n5: subnet \"fd01::/64\" lies outside the pods' network fd00:10:244::/56",
-            "node n6: address \"10.244.77.1\" lies inside the pods' network",
-            "node n6: subnet \"\" is missing",
-            "nodes n1 and n7 have the same address 192.0.2.1",
-            "node n7: subnet \"10.244.4.0\" is not a network",
-        ] {
-            assert!(e.contains(part), "{part}\n{e}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_not_a_cluster() {
-        let e = Cluster::check(&RawCluster { network: RawNetwork::default(), nodes: Vec::new() });
-        assert_eq!(
-            e.unwrap_err().to_string(),
-            "network: neither ipv4 nor ipv6 is given; nodes: the list is empty; a cluster has at least one node"
-        );
-    }
-
-    proptest! {
-        /// The sweep finds an overlap exactly where comparing all pairs finds one.
-        #[test]
-        fn overlaps_are_found(subnets in prop::collection::vec((0u16..64, 20u8..28), 1..12)) {
-            let nodes: Vec<Member> = subnets.iter().enumerate().map(|(i, (block, prefix))| {
-                let [a, b] = (block << 8).to_be_bytes();
-                let subnet = IpNetwork::new([10, 244, a, b].into(), *prefix).unwrap();
-                let name: NodeName = format!("n{i}").parse().unwrap();
-                Member {
-                    vtep: Mac::of_vtep(&name), name, address: [192, 0, 2, 1].into(),
-                    subnets: vec![IpNetwork::new(subnet.network(), *prefix).unwrap()],
-                }
-            }).collect();
-            let mut found = Vec::new();
-            find_overlaps(&nodes, &mut found);
-            let shares = |a: IpNetwork, b: IpNetwork| a.contains(b.ip()) || b.contains(a.ip());
-            let any = nodes.iter().enumerate().any(|(i, a)| {
-                nodes[..i].iter().any(|b| shares(a.subnets[0], b.subnets[0]))
-            });
-            prop_assert_eq!(any, !found.is_empty());
-        }
-    }
-}
+mod tests;

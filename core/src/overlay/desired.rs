@@ -1,95 +1,20 @@
 //! The state a node's kernel should be in: a pure function of the cluster, the settings and the uplink.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 
 use super::cluster::{Cluster, Member};
+use super::peer::{Peer, PeerProblem, Reach};
+use super::settings::{Backend, Settings, Uplink};
 use super::sysctl;
-use crate::link::{Mac, MtuError, OverlayMtu, Underlay, UnderlayMtu, Vni};
+use crate::link::{Mac, MtuError, OverlayMtu};
 use crate::names::{IfName, NodeName};
 use crate::step::{Fdb, Neighbour, Step, Vxlan};
 
 /// Metric of the routes that answer for absent pods of this node. Worse than anything an administrator
 /// would write, so that a route of theirs for the same subnet wins.
 pub const ABSENT_PODS_METRIC: u32 = 1_000_000_000;
-
-/// How packets travel to the other nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Backend {
-    /// In VXLAN packets to every node.
-    Vxlan,
-    /// As they are, to nodes on the uplink's own network.
-    Direct,
-    /// As they are where that is possible, in VXLAN packets elsewhere.
-    Auto,
-}
-
-/// Not a backend.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a backend (vxlan, direct or auto)")]
-pub struct BackendError(String);
-
-impl FromStr for Backend {
-    type Err = BackendError;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s {
-            "vxlan" => Ok(Self::Vxlan),
-            "direct" => Ok(Self::Direct),
-            "auto" => Ok(Self::Auto),
-            _ => Err(BackendError(s.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Vxlan => "vxlan",
-            Self::Direct => "direct",
-            Self::Auto => "auto",
-        })
-    }
-}
-
-/// What this node was told to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Which node this is.
-    pub node: NodeName,
-    /// How packets travel.
-    pub backend: Backend,
-    /// VXLAN network identifier.
-    pub vni: Vni,
-    /// VXLAN's UDP port.
-    pub port: u16,
-}
-
-/// The link towards the other nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uplink {
-    /// Its name.
-    pub name: IfName,
-    /// Its MTU.
-    pub mtu: UnderlayMtu,
-    /// Its addresses with their prefix lengths: what lies inside is on-link.
-    pub addresses: Vec<IpNetwork>,
-    /// Source address of tunnels.
-    pub local: IpAddr,
-}
-
-impl Uplink {
-    fn underlay(&self) -> Underlay {
-        if self.local.is_ipv4() { Underlay::V4 } else { Underlay::V6 }
-    }
-
-    fn is_on_link(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|prefix| prefix.contains(address))
-    }
-}
 
 /// The state the kernel should be in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,90 +66,6 @@ pub struct PodRoute {
     pub dst: IpNetwork,
     /// Position of its gateway in [`Desired::hops`].
     pub hop: usize,
-}
-
-/// Another node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name.
-    pub name: NodeName,
-    /// Its address.
-    pub address: IpAddr,
-    /// How its pods are reached.
-    pub reach: Reach,
-    /// Why some of its pods, or all, are not.
-    pub problem: Option<PeerProblem>,
-}
-
-/// How a node's pods are reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reach {
-    /// Not at all.
-    Nowhere,
-    /// In VXLAN packets.
-    Vxlan,
-    /// As they are.
-    Direct,
-    /// One family as it is, the other in VXLAN packets.
-    Mixed,
-}
-
-impl Reach {
-    const fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Nowhere, one) | (one, Self::Nowhere) => one,
-            (Self::Vxlan, Self::Vxlan) => Self::Vxlan,
-            (Self::Direct, Self::Direct) => Self::Direct,
-            (Self::Mixed, _)
-            | (_, Self::Mixed)
-            | (Self::Vxlan, Self::Direct)
-            | (Self::Direct, Self::Vxlan) => Self::Mixed,
-        }
-    }
-}
-
-impl fmt::Display for Reach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nowhere => "none",
-            Self::Vxlan => "vxlan",
-            Self::Direct => "direct",
-            Self::Mixed => "direct+vxlan",
-        })
-    }
-}
-
-/// Why a node's pods cannot be reached.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PeerProblem {
-    /// Backend `direct`, and the node is behind a router.
-    #[error(
-        "{address} is not on the network of {uplink}, and backend direct reaches no further; \
-         use backend auto or vxlan"
-    )]
-    NotOnLink {
-        /// The node's address.
-        address: IpAddr,
-        /// This node's uplink.
-        uplink: IfName,
-    },
-    /// Backend `direct`, IPv6 pods, IPv4 gateway.
-    #[error(
-        "its IPv6 pods cannot be routed through the IPv4 address {address}; \
-         use backend auto or vxlan, or give the node an IPv6 address"
-    )]
-    Ipv6ThroughIpv4 {
-        /// The node's address.
-        address: IpAddr,
-    },
-    /// A tunnel has the same family at both ends.
-    #[error("no tunnel leads from {local} to {address}: one is IPv4, the other IPv6")]
-    OtherFamily {
-        /// This node's address.
-        local: IpAddr,
-        /// The node's address.
-        address: IpAddr,
-    },
 }
 
 /// Why no desired state can be made.

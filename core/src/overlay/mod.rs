@@ -2,6 +2,8 @@
 //! kernel should be in, the state it is in, and the one diff between the two.
 
 pub mod cluster;
+pub mod settings;
+pub mod peer;
 pub mod desired;
 pub mod snapshot;
 pub mod diff;

@@ -6,8 +6,9 @@ use super::*;
 use crate::kernel::Kernel;
 use crate::link::{UnderlayMtu, Vni};
 use crate::overlay::cluster::{Cluster, RawCluster, RawNetwork, RawNode};
-use crate::overlay::desired::{Backend, PeerProblem, Reach, Settings, Uplink};
 use crate::overlay::model::OverlayModel;
+use crate::overlay::peer::{PeerProblem, Reach};
+use crate::overlay::settings::{Backend, Settings, Uplink};
 use crate::overlay::snapshot::Observe;
 
 /// Node 0 is this one. A node is (number, on this node's segment, subnets of both families).
