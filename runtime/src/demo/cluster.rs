@@ -136,9 +136,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Detaches every pod, as a runtime does, and says what went wrong.
-    pub(super) fn detach(&self) -> Result<()> {
-        self.pods.iter().try_for_each(|pod| pod.sandbox.detach(&self.node(pod.node)?.plugin))
+    /// Detaches a pod from the network, as a runtime does before it removes a sandbox.
+    pub(super) fn detach(&self, pod: &Pod) -> Result<()> {
+        pod.sandbox.detach(&self.node(pod.node)?.plugin)
     }
 
     /// The pod of that name.

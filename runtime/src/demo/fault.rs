@@ -28,29 +28,37 @@ enum Reached {
     No,
 }
 
-pub(super) fn check(cluster: &Cluster) -> Result<Section> {
-    let node = &cluster.node(CUT)?.place;
-    cluster.fabric.cut(node)?;
-    let mut rows = Vec::new();
+/// Cuts the node off, and looks who still reaches whom.
+pub(super) fn cut(cluster: &Cluster) -> Result<Section> {
+    cluster.fabric.cut(&cluster.node(CUT)?.place)?;
     // One pod of each node: web on n1, orders on n2, ledger on n3.
-    for (from, to) in [("web", "orders"), ("ledger", "orders"), ("web", "ledger"), ("ledger", "cart")] {
+    let pairs = [("web", "orders"), ("ledger", "orders"), ("web", "ledger"), ("ledger", "cart")];
+    let rows = pairs.into_iter().map(|(from, to)| {
         let (from, to) = (cluster.pod(from)?, cluster.pod(to)?);
         let wanted = if to.node == CUT { Reached::No } else { Reached::Yes };
-        rows.push(attempt(&format!("{CUT} cut off"), from, to, wanted)?);
-    }
-    cluster.fabric.heal(node)?;
+        attempt("cut off", from, to, wanted)
+    });
+    let rows = rows.collect::<Result<_>>()?;
+    Ok(Section::new(format!("{CUT} cut off: its pods are away, all others unaffected"), rows))
+}
+
+/// Heals it, and waits until its pods are back.
+pub(super) fn heal(cluster: &Cluster) -> Result<Section> {
+    cluster.fabric.heal(&cluster.node(CUT)?.place)?;
     let healed = Instant::now();
-    for (from, to) in [("web", "orders"), ("ledger", "orders"), ("orders", "web")] {
+    let pairs = [("web", "orders"), ("ledger", "orders"), ("orders", "web")];
+    let rows = pairs.into_iter().map(|(from, to)| {
         let (from, to) = (cluster.pod(from)?, cluster.pod(to)?);
         let back = cluster.wait_reachable(from, to, RECOVERY);
-        let phase = format!("{CUT} healed, {} ms", healed.elapsed().as_millis());
-        let mut row = attempt(&phase, from, to, Reached::Yes)?;
+        let when = format!("{} ms after", healed.elapsed().as_millis());
+        let mut row = attempt(&when, from, to, Reached::Yes)?;
         if let Err(error) = back {
-            row.failure.get_or_insert(format!("{CUT} healed: {error:#}"));
+            row.failure = Some(format!("{CUT} healed: {error:#}"));
         }
-        rows.push(row);
-    }
-    Ok(Section::new(format!("{CUT} cut off: its pods are away, others unaffected; healed: back"), rows))
+        Ok(row)
+    });
+    let rows = rows.collect::<Result<_>>()?;
+    Ok(Section::new(format!("{CUT} healed: its pods are back"), rows))
 }
 
 fn attempt(phase: &str, from: &Pod, to: &Pod, wanted: Reached) -> Result<Row> {

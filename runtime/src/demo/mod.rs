@@ -1,6 +1,7 @@
 //! `flatpod demo`: a flat pod network, built, proven and removed.
 
 mod cluster;
+mod detach;
 mod fault;
 mod isolation;
 mod plan;
@@ -25,10 +26,24 @@ use crate::{
 };
 use cluster::Cluster;
 use plan::Carriage;
-use report::Report;
+use report::{Report, Section};
 
 /// Something hangs when it takes this long: it is a matter of seconds.
 const LIMIT: Duration = Duration::from_secs(90);
+
+/// A look at the running cluster.
+type Check = fn(&Cluster, Carriage) -> Result<Vec<Section>>;
+
+/// What is looked at, in this order: detaching the pods comes last.
+const CHECKS: [(&str, Check); 7] = [
+    ("every pod to every other one, by TCP, UDP and ping", |cluster, _| reach::check(cluster)),
+    ("ports and localhost", |cluster, _| Ok(vec![ports::check(cluster)?])),
+    ("namespaces of pods and containers", |cluster, _| Ok(vec![isolation::check(cluster)?])),
+    ("capturing on the fabric", |cluster, how| Ok(vec![wire::check(cluster, how)?])),
+    ("cutting node n2 off", |cluster, _| Ok(vec![fault::cut(cluster)?])),
+    ("healing node n2", |cluster, _| Ok(vec![fault::heal(cluster)?])),
+    ("detaching the pods", |cluster, _| Ok(vec![detach::check(cluster)?])),
+];
 
 /// Runs the demonstration in an enclosure that leaves nothing behind.
 pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
@@ -51,18 +66,15 @@ fn show(output: Output, carriage: Carriage, programs: &Programs) -> Result<ExitC
     progress.say("starting five pods by the CNI protocol")?;
     cluster.start_pods()?;
     progress.say("waiting until the agents' routes carry packets")?;
-    cluster.settle()?;
-    progress.say("every pod to every other one, by TCP, UDP and ping")?;
-    let mut sections = reach::check(&cluster)?;
-    progress.say("ports, localhost and namespaces of pods and containers")?;
-    sections.push(ports::check(&cluster)?);
-    sections.push(isolation::check(&cluster)?);
-    progress.say("capturing on the fabric")?;
-    sections.push(wire::check(&cluster, carriage)?);
-    progress.say("cutting node n2 off, and healing it")?;
-    sections.push(fault::check(&cluster)?);
-    progress.say("detaching the pods")?;
-    cluster.detach()?;
+    let mut sections = Vec::new();
+    if let Err(error) = cluster.settle() {
+        sections.push(Section::broken("The agents' routes carry packets", &error));
+    }
+    for (doing, check) in CHECKS {
+        progress.say(doing)?;
+        let checked = check(&cluster, carriage);
+        sections.extend(checked.unwrap_or_else(|error| vec![Section::broken(doing, &error)]));
+    }
     let report = Report::new(carriage.backend.name(), sections, progress.since.elapsed());
     let mut out = io::stdout().lock();
     match output {

@@ -40,6 +40,13 @@ impl Section {
         Self { claim: claim.into(), columns: columns.unwrap_or_default(), rows }
     }
 
+    /// A claim that could not even be checked.
+    pub(super) fn broken(claim: impl Into<String>, error: &anyhow::Error) -> Self {
+        let why = format!("{error:#}");
+        let row = Row { cells: vec![("error", why.clone())], failure: Some(why) };
+        Self::new(claim, vec![row])
+    }
+
     fn failures(&self) -> impl Iterator<Item = &String> {
         self.rows.iter().filter_map(|row| row.failure.as_ref())
     }

@@ -43,6 +43,6 @@ mod tests {
         let rows = [(vec!["web", "n1 → n3"], true), (vec!["orders", "n2"], false)];
         table(&mut out, Style::Plain, &["from", "nodes"], &rows).unwrap();
         let shown = String::from_utf8(out).unwrap();
-        assert_eq!(shown, "  FROM    NODES\n  web     n1 → n3\n  orders  n2       <--\n");
+        assert_eq!(shown, "  FROM    NODES\n  web     n1 → n3\n  orders  n2  <--\n");
     }
 }
