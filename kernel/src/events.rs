@@ -40,7 +40,7 @@ const NETCONFA_IFINDEX: u16 = 1;
 pub struct Events {
     socket: Socket,
     buffer: Vec<u8>,
-    tunnels: Tunnels,
+    links: Links,
 }
 
 impl Events {
@@ -56,7 +56,7 @@ impl Events {
         for group in GROUPS {
             socket.add_membership(group)?;
         }
-        Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BUFFER), tunnels: Tunnels::default() })
+        Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BUFFER), links: Links::default() })
     }
 
     /// Reads all that is queued and tells whether to look again. A queue that overran is a reason to.
@@ -68,7 +68,7 @@ impl Events {
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, 0) {
-                Ok(_) => look |= self.tunnels.any_relevant(&self.buffer),
+                Ok(_) => look |= self.links.any_relevant(&self.buffer),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(look),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.raw_os_error() == Some(ENOBUFS) => look = true,
@@ -90,11 +90,21 @@ impl AsRawFd for Events {
     }
 }
 
-/// Which indexes are tunnels of ours, as far as somebody asked. Forgotten whenever a link changes.
+/// What links are, by index, as far as somebody asked. Forgotten whenever a link of the node changes.
 #[derive(Debug, Default)]
-struct Tunnels(HashMap<u32, bool>);
+struct Links(HashMap<u32, Link>);
 
-impl Tunnels {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// A tunnel of ours.
+    Tunnel,
+    /// A pod's.
+    Pod,
+    /// Somebody else's, or gone.
+    Other,
+}
+
+impl Links {
     fn any_relevant(&mut self, mut datagram: &[u8]) -> bool {
         let mut any = false;
         while let Some(length) = word(datagram, 0) {
@@ -113,10 +123,17 @@ impl Tunnels {
         let replaced = flags & NLM_F_REPLACE != 0;
         match kind {
             RTM_NEWLINK | RTM_DELLINK => {
-                self.0.clear();
-                !link_name(body).is_some_and(|name| is_host_if(&name))
+                let pod = link_name(body).is_some_and(|name| is_host_if(&name));
+                if pod {
+                    // struct ifinfomsg: family, padding, type, index
+                    word(body, 4).and_then(|index| self.0.remove(&index));
+                } else {
+                    self.0.clear();
+                }
+                !pod
             }
-            RTM_NEWADDR | RTM_DELADDR => true,
+            // struct ifaddrmsg: family, prefix length, flags, scope, index
+            RTM_NEWADDR | RTM_DELADDR => word(body, 4).is_none_or(|index| self.of(index) != Link::Pod),
             RTM_NEWROUTE | RTM_DELROUTE => {
                 // struct rtmsg: family, dst_len, src_len, tos, table, protocol
                 let host = matches!(body, [2, 32, ..] | [10, 128, ..]);
@@ -125,23 +142,24 @@ impl Tunnels {
             // struct nhmsg: family, scope, protocol
             RTM_NEWNEXTHOP | RTM_DELNEXTHOP => replaced || body.get(2) == Some(&ROUTE_PROTOCOL),
             // struct ndmsg: family, padding, ifindex
-            RTM_NEWNEIGH | RTM_DELNEIGH => word(body, 4).is_none_or(|index| self.is_tunnel(index)),
+            RTM_NEWNEIGH | RTM_DELNEIGH => word(body, 4).is_none_or(|index| self.of(index) == Link::Tunnel),
             RTM_NEWNETCONF | RTM_DELNETCONF => {
                 let index = NlasIterator::new(body.get(4..).unwrap_or_default())
                     .flatten()
                     .find(|nla| nla.kind() == NETCONFA_IFINDEX)
                     .and_then(|nla| word(nla.value(), 0));
                 // Negative indexes mean all links.
-                index.is_none_or(|index| i32::try_from(index).is_err() || self.is_tunnel(index))
+                index.is_none_or(|index| i32::try_from(index).is_err() || self.of(index) == Link::Tunnel)
             }
             _ => true,
         }
     }
 
-    fn is_tunnel(&mut self, index: u32) -> bool {
-        *self.0.entry(index).or_insert_with(|| {
-            let name = nix::net::if_::if_indextoname(index);
-            name.is_ok_and(|name| name.to_str().is_ok_and(is_tunnel_if))
+    fn of(&mut self, index: u32) -> Link {
+        *self.0.entry(index).or_insert_with(|| match nix::net::if_::if_indextoname(index) {
+            Ok(name) if name.to_str().is_ok_and(is_tunnel_if) => Link::Tunnel,
+            Ok(name) if name.to_str().is_ok_and(is_host_if) => Link::Pod,
+            _ => Link::Other,
         })
     }
 }
@@ -172,7 +190,7 @@ mod tests {
         datagram.extend(flags.to_ne_bytes());
         datagram.extend([0; 8]);
         datagram.extend(body);
-        Tunnels::default().any_relevant(&datagram)
+        Links::default().any_relevant(&datagram)
     }
 
     fn link(name: &str) -> Vec<u8> {
@@ -204,6 +222,6 @@ mod tests {
 
     #[test]
     fn a_cut_message_ends_the_datagram() {
-        assert!(!Tunnels::default().any_relevant(&[200, 0, 0, 0, 16, 0]));
+        assert!(!Links::default().any_relevant(&[200, 0, 0, 0, 16, 0]));
     }
 }

@@ -40,12 +40,22 @@ fn whatever_is_taken_comes_back() {
 fn the_device_comes_back() {
     let agents = Agents::start("type: vxlan", Underlay::V4);
     let node = agents.node(1);
-    let routes = command(node.ns(), "ip nexthop show protocol 70");
-    for line in
-        ["ip link del flat.1", "ip link set flat.1 down", "ip link set flat.1 address 02:00:00:00:00:99"]
-    {
+    // Without the numbers: those of a device that goes are not used again in the same turn.
+    let gateways = || {
+        let all = command(node.ns(), "ip nexthop show protocol 70");
+        all.lines()
+            .map(|line| line.split_whitespace().skip(2).collect::<Vec<_>>().join(" "))
+            .collect::<Vec<_>>()
+    };
+    let before = gateways();
+    for line in [
+        "ip link del flat.1",
+        "ip link set flat.1 down",
+        "ip link set flat.1 address 02:00:00:00:00:99",
+        "ip link set flat.1 name renamed0",
+    ] {
         drop(command(node.ns(), line));
-        let back = || (command(node.ns(), "ip nexthop show protocol 70") == routes).then_some(());
+        let back = || (gateways() == before).then_some(());
         netns_fixtures::wait_until(line, flatnet_tests::agent::SOON, back).unwrap();
         agents.all_reach_all();
     }
@@ -159,4 +169,27 @@ fn cleanup_leaves_nothing_of_ours_and_everything_of_others() {
     let again = agents.node(1).run("cleanup");
     assert!(again.status.success());
     assert!(String::from_utf8_lossy(&again.stdout).contains("nothing of ours"));
+}
+
+/// Another program's VXLAN device with our VNI and port is not touched; the node says what is in the way.
+#[test]
+fn a_foreign_device_in_the_way_is_named() {
+    let mut agents = Agents::prepare("type: auto", Underlay::V6);
+    let foreign =
+        "ip link add flannel.1 type vxlan id 1 dstport 8472 local 2001:db8:1::1 dev eth0 nolearning";
+    drop(command(agents.node(1).ns(), foreign));
+    agents.write_cluster(&agents.cluster(&[1, 2, 3]));
+    for i in 1..=2 {
+        agents.node_mut(i).start();
+    }
+    agents.node(1).wait_status("the conflict", |status| {
+        status["problems"][0]
+            .as_str()
+            .is_some_and(|p| p.contains("VXLAN device with the specified VNI already exists"))
+    });
+    assert!(oracle::links(agents.node(1).ns()).contains(&"flannel.1".to_owned()));
+    agents.node(2).wait_ready();
+    agents.ping(1, 2, Underlay::V4).expect("neighbours need no tunnel");
+    drop(command(agents.node(1).ns(), "ip link del flannel.1"));
+    agents.node(1).wait_ready();
 }

@@ -7,14 +7,14 @@ use ipnetwork::IpNetwork;
 use super::Diff;
 use crate::overlay::desired::Tunnel;
 use crate::overlay::is_tunnel_if;
-use crate::overlay::snapshot::Link;
+use crate::overlay::snapshot::{Link, VxlanSeen};
 use crate::step::{AddrScope, LinkChange, LinkRef, Ns, Step, Vxlan};
 
 impl<'a> Diff<'a> {
     /// The device with its addresses and settings.
     pub(super) fn tunnel(&mut self, tunnel: &'a Tunnel) {
         let device = &tunnel.device;
-        for link in self.have.links.iter().filter(|link| is_tunnel_if(link.name.as_str())) {
+        for link in &self.have.links {
             let wrong = link.name == device.name && !is_same_tunnel(link, device);
             if wrong || link.name != device.name && is_in_the_way(link, device) {
                 self.delete_link(link);
@@ -63,9 +63,12 @@ fn is_same_tunnel(link: &Link, device: &Vxlan) -> bool {
     })
 }
 
-/// The kernel refuses two devices with one VNI on one port.
+/// The kernel refuses two devices with one VNI on one port. One that was renamed is still known by its MAC,
+/// which is made from this node's name; somebody else's stays, and creating ours then fails with a reason.
 fn is_in_the_way(link: &Link, device: &Vxlan) -> bool {
-    link.vxlan.as_ref().is_some_and(|seen| seen.vni == device.vni.get() && seen.port == device.port)
+    let ours = is_tunnel_if(link.name.as_str()) || link.mac == Some(device.mac);
+    let same = |seen: &VxlanSeen| seen.vni == device.vni.get() && seen.port == device.port;
+    ours && link.vxlan.as_ref().is_some_and(same)
 }
 
 fn repair(seen: Option<&Link>, device: &Vxlan) -> LinkChange {
