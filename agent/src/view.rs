@@ -111,16 +111,17 @@ fn peers(status: &Status) -> String {
     if status.peers.is_empty() {
         return String::new();
     }
-    let name = |text: &str| text.len();
-    let width = status.peers.iter().map(|peer| name(peer.name.as_str())).max().unwrap_or(0).max(4);
-    let mut out = format!("\n{:<width$}  {:<39}  PATH\n", "PEER", "ADDRESS");
+    let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
+    let width = widest(&mut status.peers.iter().map(|peer| peer.name.as_str().len())).max(4);
+    let wide = widest(&mut status.peers.iter().map(|peer| peer.address.to_string().len())).max(7);
+    let mut out = format!("\n{:<width$}  {:<wide$}  PATH\n", "PEER", "ADDRESS");
     let shown = status.peers.iter().enumerate().filter(|(i, peer)| *i < LISTED || peer.problem.is_some());
     let mut hidden = status.peers.len();
     for (_, peer) in shown {
         hidden -= 1;
         let mark = if peer.problem.is_some() { "  !" } else { "" };
         let address = peer.address.to_string();
-        let _ = writeln!(out, "{:<width$}  {address:<39}  {}{mark}", peer.name.as_str(), peer.path);
+        let _ = writeln!(out, "{:<width$}  {address:<wide$}  {}{mark}", peer.name.as_str(), peer.path);
     }
     if hidden > 0 {
         let _ = writeln!(out, "and {hidden} more without problems (--output json shows all)");

@@ -21,6 +21,7 @@ pub struct AgentNode {
     pub state: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    dir: PathBuf,
     agent: Option<KillOnDrop>,
 }
 
@@ -30,14 +31,24 @@ impl AgentNode {
             drop(oracle::command(&node.ns, &format!("ip addr add {} dev lo", pod(i, family))));
         }
         let (state, config) = (dir.join(format!("state{i}")), dir.join(format!("agent{i}.yaml")));
+        let node =
+            Self { node, state, config, log: dir.join(format!("log{i}")), dir: dir.to_owned(), agent: None };
+        node.configure(i, backend);
+        node
+    }
+
+    /// Writes the agent's configuration; `backend` is the inside of the braces.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn configure(&self, i: usize, backend: &str) {
         let text = format!(
             "node: n{i}\nstateDir: {}\nlisten: 127.0.0.1:9473\nbackend: {{ {backend} }}\n\
              store:\n  file: {{ path: {}/store/cluster.yaml }}\n",
-            state.display(),
-            dir.display()
+            self.state.display(),
+            self.dir.display()
         );
-        std::fs::write(&config, text).expect("write the configuration");
-        Self { node, state, config, log: dir.join(format!("log{i}")), agent: None }
+        std::fs::write(&self.config, text).expect("write the configuration");
     }
 
     fn command(&self, verb: &str) -> Command {
