@@ -37,7 +37,7 @@ fn check_no_loss(what: &str, summaries: &[String]) {
         let line = summary.lines().find(|line| line.contains("packet loss")).expect("a summary");
         // One packet may be on its way when time is up.
         let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
-        let (sent, received) = (numbers.next().unwrap(), numbers.next().unwrap());
+        let (sent, received) = (numbers.next().expect("sent"), numbers.next().expect("received"));
         assert!(sent > 100 && received + 1 >= sent, "{what}: {summary}");
     }
 }
