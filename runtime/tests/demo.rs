@@ -147,11 +147,13 @@ fn enclosure(outer: u32) -> Option<u64> {
     fs::metadata(format!("/proc/{child}/ns/pid")).ok().map(|meta| meta.ino())
 }
 
-/// The processes in a PID namespace.
+/// The processes in a PID namespace, but for zombies: an orphan's is the machine's init's to reap.
 fn members(namespace: u64) -> Vec<PathBuf> {
     let processes = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
-    let is_in =
-        |process: &PathBuf| fs::metadata(process.join("ns/pid")).is_ok_and(|meta| meta.ino() == namespace);
+    let is_in = |process: &PathBuf| {
+        fs::metadata(process.join("ns/pid")).is_ok_and(|meta| meta.ino() == namespace)
+            && fs::read(process.join("cmdline")).is_ok_and(|line| !line.is_empty())
+    };
     processes.filter(is_in).collect()
 }
 
