@@ -169,3 +169,51 @@ fn transport(slice: Option<&TransportSlice<'_>>, protocol: u8) -> Transport {
         Some(TransportSlice::Igmp(_)) | None => Transport::Other { protocol },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+
+    const INNER: ([u8; 4], [u8; 4]) = ([10, 244, 1, 2], [10, 244, 3, 2]);
+
+    /// A TCP segment from pod to pod, in VXLAN from node to node.
+    fn encapsulated(port: u16) -> Vec<u8> {
+        let mut payload = vec![VXLAN_VNI_VALID, 0, 0, 0, 0, 0, 7, 0];
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4(INNER.0, INNER.1, 63)
+            .tcp(4000, 8080, 1, 1024)
+            .write(&mut payload, b"hello")
+            .unwrap();
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([1; 6], [3; 6])
+            .ipv4([192, 0, 2, 1], [198, 51, 100, 1], 64)
+            .udp(50000, port)
+            .write(&mut frame, &payload)
+            .unwrap();
+        frame
+    }
+
+    #[test]
+    fn vxlan_shows_both_headers() {
+        let packet = decode(&encapsulated(8472), 8472).unwrap();
+        assert_eq!(packet.outer.src, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(packet.outer.transport, Transport::Udp { sport: 50000, dport: 8472 });
+        let inner = packet.vxlan.as_ref().map(|v| (v.vni, v.inner.src, v.inner.dst));
+        assert_eq!(inner, Some((7, INNER.0.into(), INNER.1.into())));
+        let tcp = Transport::Tcp { sport: 4000, dport: 8080, syn: false };
+        assert_eq!((packet.innermost().transport, packet.innermost().ttl), (tcp, 63));
+        assert_eq!(packet.innermost().src_mac, Mac([2; 6]));
+    }
+
+    #[test]
+    fn another_port_is_not_taken_for_vxlan_and_no_cut_breaks_the_decoder() {
+        assert_eq!(decode(&encapsulated(4789), 8472).unwrap().vxlan, None);
+        let whole = encapsulated(8472);
+        for len in 0..whole.len() {
+            // Whatever comes of a cut frame, it must not be a panic.
+            let _ = decode(&whole[..len], 8472);
+        }
+    }
+}

@@ -104,6 +104,8 @@ fn enter(alive: &PipeReader) -> Result<()> {
     if poll(&mut fds, PollTimeout::ZERO).context("look for the outer process")? > 0 {
         bail!("the outer process is gone");
     }
+    // A terminal's Ctrl-C is for the outer process, which then ends all of us at once.
+    nix::unistd::setsid().context("leave the terminal's process group")?;
     nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
         .context("make a mount and a network namespace")?;
     private_mounts()?;

@@ -17,7 +17,7 @@ use crate::container::{Answer, Request};
 
 const WITHIN_MS: u64 = 1500;
 /// For a packet that was answered to come out of the capture.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(3);
 /// Senders and receivers: n1 to n2, n1 to n3.
 const ROUTES: [(&str, &str); 2] = [("web", "orders"), ("web", "ledger")];
 
