@@ -108,7 +108,7 @@ fn wrong_usage_is_status_2_and_impossible_wishes_say_why() {
     assert_eq!(wrong.status.code(), Some(2));
     let args = ["demo", "--backend", "direct", "--underlay", "ipv4"];
     let impossible = flatpod(&args).output().expect("flatpod runs");
-    assert_eq!(impossible.status.code(), Some(1));
+    assert_eq!(impossible.status.code(), Some(2));
     assert!(text(&impossible.stderr).contains("--underlay ipv6"));
 }
 

@@ -31,6 +31,9 @@ use report::{Report, Section};
 /// Something hangs when it takes this long: it is a matter of seconds.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// The exit status for a command line that contradicts itself, as clap's own.
+const WRONG_USAGE: u8 = 2;
+
 /// A look at the running cluster.
 type Check = fn(&Cluster, Carriage) -> Result<Vec<Section>>;
 
@@ -47,7 +50,13 @@ const CHECKS: [(&str, Check); 7] = [
 
 /// Runs the demonstration in an enclosure that leaves nothing behind.
 pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
-    let carriage = Carriage::new(args.backend, args.underlay)?;
+    let carriage = match Carriage::new(args.backend, args.underlay) {
+        Ok(carriage) => carriage,
+        Err(contradiction) => {
+            writeln!(io::stderr(), "flatpod: {contradiction:#}").context("write the error")?;
+            return Ok(ExitCode::from(WRONG_USAGE));
+        }
+    };
     let programs = Programs::find(args.bin_dir.as_deref())?;
     enclosure::run(LIMIT, || match show(args.output, carriage, &programs) {
         Ok(code) => code,
