@@ -2,7 +2,7 @@
 //! and a mount namespace of its own.
 //!
 //! [`Container`] is the runtime's end: it starts the process and talks to it over its stdin and stdout,
-//! one JSON document a line. [`init`] is the other end. Both are the same executable file, so the
+//! one JSON document a line. [`init()`] is the other end. Both are the same executable file, so the
 //! messages need no version.
 
 mod init;
