@@ -49,7 +49,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let state = tempfile::tempdir().context("make a state directory")?;
+    // Every contender keeps its state on a tmpfs, as under /run on a real node.
+    let state = tempfile::tempdir_in("/dev/shm").context("make a state directory")?;
     let contenders = contender::all(&args.bin_dir, &args.reference_dir, state.path())?;
     let node = NetNs::new().context("make the node's namespace")?;
     let mut samples: BTreeMap<(Verb, usize), Vec<f64>> = BTreeMap::new();

@@ -11,7 +11,8 @@ use crate::link::{AttachmentIds, Mac};
 use crate::names::IfName;
 use crate::node::Attachment;
 use crate::step::{
-    AddrScope, Ipv4Conf, LinkChange, LinkRef, Neighbour, Ns, Put, ROUTE_PROTOCOL, Route, Step, VethPair, Via,
+    AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Neighbour, Ns, Put, ROUTE_PROTOCOL, Route, Step,
+    VethPair, Via,
 };
 
 /// The gateway every pod uses, the same on every node: the node's end of its own pair (RFC 3927 range).
@@ -90,6 +91,26 @@ pub fn plan_add(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     plan
 }
 
+fn up(link: LinkRef) -> Step {
+    Step::SetLink(link, LinkChange { up: Some(true), ..LinkChange::default() })
+}
+
+/// The way to whatever link-local address the pod gives itself, as the kernel would have made it.
+fn link_local_route(attachment: &Attachment) -> Route {
+    // IP6_RT_PRIO_ADDRCONF, include/uapi/linux/ipv6_route.h
+    const METRIC: u32 = 256;
+    let dst = IpNetwork::new(IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 64);
+    Route {
+        dst: dst.expect("64 is a prefix length"),
+        via: Via::Link(attachment.host_ifname.clone()),
+        source: None,
+        metric: Some(METRIC),
+    }
+}
+
+/// A forwarding node joins an anycast group for every IPv6 prefix on a link, and leaving one doubles the
+/// time to delete it (`addrconf_leave_anycast`, net/ipv6/addrconf.c). So the node's end has the gateway's
+/// address alone, with a prefix of its own length, and no link-local address made from its MAC.
 fn plan_node(attachment: &Attachment) -> Vec<Step> {
     let link = node_link(attachment);
     let mut plan = vec![
@@ -102,14 +123,20 @@ fn plan_node(attachment: &Attachment) -> Vec<Step> {
         }),
         Step::SetLink(
             link.clone(),
-            LinkChange { alias: Some(alias(attachment)), ipv4: HOST_CONF.to_vec(), ..LinkChange::default() },
+            LinkChange {
+                alias: Some(alias(attachment)),
+                ipv4: HOST_CONF.to_vec(),
+                link_local: Some(LinkLocal::None),
+                ..LinkChange::default()
+            },
         ),
+        up(link.clone()),
     ];
     for first in families(attachment) {
-        let gateway = gateway_of(first);
-        let prefix = if gateway.is_ipv4() { 32 } else { 64 };
-        let address = IpNetwork::new(gateway, prefix).expect("a family's own prefix length");
-        plan.push(Step::AddAddr(link.clone(), address, AddrScope::Host));
+        plan.push(Step::AddAddr(link.clone(), IpNetwork::from(gateway_of(first)), AddrScope::Host));
+        if first.is_ipv6() {
+            plan.push(Step::PutRoute(Ns::Node, link_local_route(attachment), Put::Beside));
+        }
     }
     for ip in &attachment.addresses {
         let via = Via::Link(attachment.host_ifname.clone());
@@ -122,7 +149,6 @@ fn plan_node(attachment: &Attachment) -> Vec<Step> {
 
 fn plan_pod(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     let link = pod_link(attachment);
-    let up = |link: LinkRef| Step::SetLink(link, LinkChange { up: Some(true), ..LinkChange::default() });
     let mut plan = Vec::new();
     if attachment.addresses.iter().any(IpAddr::is_ipv6) {
         for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {

@@ -113,7 +113,7 @@ pub struct Fdb {
     pub node: IpAddr,
 }
 
-/// A veth pair, both ends named, the peer born in the pod's namespace. The node end is created up.
+/// A veth pair, both ends named and down, the peer born in the pod's namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct VethPair {
     /// Name of the node's end.
@@ -160,6 +160,15 @@ pub struct LinkChange {
     pub alias: Option<String>,
     /// IPv4 per-link settings.
     pub ipv4: Vec<(Ipv4Conf, u32)>,
+    /// How the link gets an IPv6 link-local address when it goes up.
+    pub link_local: Option<LinkLocal>,
+}
+
+/// Where a link's IPv6 link-local address comes from (`IFLA_INET6_ADDR_GEN_MODE`, if_link.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinkLocal {
+    /// The kernel makes none: only what is added is there.
+    None,
 }
 
 /// IPv4 settings of one link that netlink can write (`IFLA_INET_CONF`, include/uapi/linux/ip.h).
@@ -192,6 +201,8 @@ pub enum Put {
     New,
     /// An object of the same key is replaced.
     Replace,
+    /// Others of the same key stay beside it: each link has its own `fe80::/64`.
+    Beside,
 }
 
 /// One request to the kernel.
@@ -348,6 +359,9 @@ impl fmt::Display for LinkChange {
         }
         for (conf, value) in &self.ipv4 {
             write!(f, " {}={value}", conf.as_str())?;
+        }
+        if self.link_local == Some(LinkLocal::None) {
+            f.write_str(" addrgenmode none")?;
         }
         Ok(())
     }

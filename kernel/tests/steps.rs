@@ -9,8 +9,8 @@ use flatnet_core::kernel::{Kernel, KernelError};
 use flatnet_core::link::{Mac, OverlayMtu, Vni};
 use flatnet_core::names::IfName;
 use flatnet_core::step::{
-    AddrScope, Fdb, Ipv4Conf, LinkChange, LinkRef, Neighbour, Nexthop, Ns, Outcome, Put, Route, Step,
-    VethPair, Via, Vxlan,
+    AddrScope, Fdb, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Neighbour, Nexthop, Ns, Outcome, Put, Route,
+    Step, VethPair, Via, Vxlan,
 };
 use flatnet_kernel::{NetlinkKernel, NetnsFd};
 use netns_fixtures::NetNs;
@@ -72,6 +72,8 @@ impl Pair {
     fn with_veth() -> Self {
         let mut pair = pair();
         pair.one(Step::CreateVeth(veth())).unwrap();
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        pair.one(Step::SetLink(LinkRef::node(name("host")), up)).unwrap();
         pair
     }
 }
@@ -89,6 +91,10 @@ fn a_pair_and_all_about_it_travel_in_one_batch() {
                 ipv4: vec![(Ipv4Conf::ProxyArp, 1), (Ipv4Conf::RpFilter, 2), (Ipv4Conf::Forwarding, 0)],
                 ..LinkChange::default()
             },
+        ),
+        Step::SetLink(
+            link.clone(),
+            LinkChange { up: Some(true), link_local: Some(LinkLocal::None), ..LinkChange::default() },
         ),
         Step::AddAddr(link.clone(), "169.254.1.1/32".parse().unwrap(), AddrScope::Host),
         Step::PutRoute(Ns::Node, route("10.0.0.2/32", Via::Link(name("host"))), Put::New),

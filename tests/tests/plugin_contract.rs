@@ -41,6 +41,9 @@ fn a7_a8_the_gateway_answers_and_every_route_is_there() {
     let result = node.add("c1", &pod);
     let within = Duration::from_secs(2);
     probe::ping(&pod, "169.254.1.1".parse().unwrap(), within).unwrap();
+    // From the pod's own link-local address, once the kernel lets it be used.
+    let gateway = "ping -6 -c 1 -w 5 fe80::1%eth0";
+    assert!(oracle::command(&pod, gateway).contains("1 received"));
     assert!(oracle::command(&pod, "ip -6 route").contains("default via fe80::1 dev eth0"));
     assert!(oracle::command(&pod, "ip route").contains("default via 169.254.1.1 dev eth0"));
     for address in addresses(&result) {

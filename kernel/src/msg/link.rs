@@ -5,12 +5,12 @@ use std::os::fd::RawFd;
 
 use flatnet_core::link::Mac;
 use flatnet_core::names::IfName;
-use flatnet_core::step::{Ipv4Conf, LinkChange, VethPair, Vxlan};
+use flatnet_core::step::{Ipv4Conf, LinkChange, LinkLocal, VethPair, Vxlan};
 use netlink_packet_core::{Emitable, NLA_F_NESTED};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecUnspec, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
 use super::{NEW, nla};
@@ -22,16 +22,13 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const IFLA_INET_CONF: u16 = 1;
 
-/// Both ends with explicit indexes, so that requests about them can travel in the same batch. The host
-/// end is created up; the peer must not be: the kernel opens it before the two are paired (`ENOTCONN`).
+/// Both ends with explicit indexes, so that requests about them can travel in the same batch.
 pub(crate) fn create_veth(veth: &VethPair, host_index: u32, pod_index: u32, pod_ns: RawFd) -> Request {
     let mut peer = named(&veth.pod, veth.pod_mac, veth.mtu.get());
     peer.header.index = pod_index;
     peer.attributes.push(LinkAttribute::NetNsFd(pod_ns));
     let mut host = named(&veth.host, veth.host_mac, veth.mtu.get());
     host.header.index = host_index;
-    host.header.flags = LinkFlags::Up;
-    host.header.change_mask = LinkFlags::Up;
     host.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
@@ -77,10 +74,15 @@ pub(crate) fn change(index: u32, change: &LinkChange) -> Request {
     message.attributes.extend(change.mtu.map(LinkAttribute::Mtu));
     message.attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     message.attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
+    let mut families = Vec::new();
     if !change.ipv4.is_empty() {
-        message
-            .attributes
-            .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![ipv4_conf(&change.ipv4)])]));
+        families.push(AfSpecUnspec::Inet(vec![ipv4_conf(&change.ipv4)]));
+    }
+    if change.link_local == Some(LinkLocal::None) {
+        families.push(AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]));
+    }
+    if !families.is_empty() {
+        message.attributes.push(LinkAttribute::AfSpecUnspec(families));
     }
     Request::new(RTM_SETLINK, 0, &message)
 }

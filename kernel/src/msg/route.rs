@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use flatnet_core::step::{Put, ROUTE_PROTOCOL, Route, Via};
 use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -21,6 +22,7 @@ pub(crate) fn put(route: &Route, link_index: u32, mode: Put) -> Request {
     let flags = match mode {
         Put::New => NEW,
         Put::Replace => PUT,
+        Put::Beside => NLM_F_CREATE | NLM_F_APPEND,
     };
     Request::new(RTM_NEWROUTE, flags, &message(route, link_index))
 }
