@@ -77,6 +77,13 @@ pub(crate) fn all(bin_dir: &Path, reference_dir: &Path, state: &Path) -> Result<
         .collect()
 }
 
+/// Lets the kernel finish what the last contender left it: a deletion that starts while the grace period
+/// of another is running waits for two.
+pub(crate) fn settle() {
+    #[expect(clippy::disallowed_methods, reason = "there is no event for the end of a grace period")]
+    std::thread::sleep(std::time::Duration::from_millis(40));
+}
+
 /// The smallest process there is, started the same way.
 pub(crate) fn floor(node: &NetNs) -> Result<f64> {
     node.run(|| {

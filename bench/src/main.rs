@@ -55,15 +55,20 @@ fn run(args: &Args) -> Result<()> {
     let node = NetNs::new().context("make the node's namespace")?;
     let mut samples: BTreeMap<(Verb, usize), Vec<f64>> = BTreeMap::new();
     let mut floor = Vec::new();
+    // The kernel dismantles a namespace in the background, holding the lock that the next measurement
+    // needs: none is let go before the last figure is taken.
+    let mut pods = Vec::new();
     for round in 0..args.rounds {
         floor.push(contender::floor(&node)?);
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
             let pod = NetNs::new().context("make a pod's namespace")?;
             for verb in [Verb::Add, Verb::Del] {
+                contender::settle();
                 let ms = contenders[index].time(verb, &node, &pod, round)?;
                 samples.entry((verb, index)).or_default().push(ms);
             }
+            pods.push(pod);
         }
     }
     report(args, &contenders, &samples, floor)
