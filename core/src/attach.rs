@@ -367,6 +367,8 @@ pub(crate) mod tests {
             host_mac: ids.host_mac,
             mtu: crate::link::OverlayMtu::default(),
             pod: Some("default/web".to_owned()),
+            ipam_routes: Vec::new(),
+            ipam: None,
         }
     }
 

@@ -66,4 +66,10 @@ pub struct Attachment {
     /// Who the pod is, for people: `namespace/name`, where the runtime said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// Destinations routed for it beyond the configuration's own, as a third-party IPAM plugin asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ipam_routes: Vec<IpNetwork>,
+    /// The `ipam` object of a third-party IPAM plugin: who gets the addresses back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<serde_json::Value>,
 }

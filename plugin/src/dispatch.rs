@@ -9,8 +9,8 @@ use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::cni::version::Version;
 use serde_json::{Value, json};
 
-use crate::Io;
 use crate::verbs;
+use crate::{Io, loopback};
 
 /// Largest configuration read: a thousand times what runtimes send.
 const MAX_STDIN: u64 = 16 << 20;
@@ -44,12 +44,15 @@ fn verb(io: &mut Io<'_>, stdin: &[u8]) -> Result<Option<Value>, CniError> {
     }
     let base = Base::read(stdin)?;
     since(command, base.version)?;
+    let target = || Target::read(io.env);
     match command {
-        Command::Add => verbs::add::run(&base, &Target::read(io.env)?).map(Some),
-        Command::Del => verbs::del::run(&base, &Target::read(io.env)?, io.stderr).map(|()| None),
-        Command::Check => verbs::check::run(&base, &Target::read(io.env)?).map(|()| None),
-        Command::Gc => verbs::gc::run(&base, io.stderr).map(|()| None),
-        Command::Status => verbs::status::run(&base).map(|()| None),
+        Command::Gc | Command::Status if io.name == loopback::NAME => Ok(None),
+        _ if io.name == loopback::NAME => loopback::run(command, &base, &target()?),
+        Command::Add => verbs::add::run(&base, &target()?, io.env).map(Some),
+        Command::Del => verbs::del::run(&base, &target()?, io.env, io.stderr).map(|()| None),
+        Command::Check => verbs::check::run(&base, &target()?, io.env).map(|()| None),
+        Command::Gc => verbs::gc::run(&base, io.env, io.stderr).map(|()| None),
+        Command::Status => verbs::status::run(&base, io.env).map(|()| None),
         Command::Version => Ok(None),
     }
 }

@@ -6,6 +6,9 @@ mod by_hand;
 mod context;
 mod settings;
 mod seen;
+mod loopback;
+mod delegate;
+mod ipam;
 mod verbs;
 
 use std::ffi::OsString;
@@ -16,6 +19,8 @@ use std::process::ExitCode;
 pub struct Io<'a> {
     /// The environment.
     pub env: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The file name the program was started under: `loopback` makes it that plugin.
+    pub name: String,
     /// Arguments after the program's name; runtimes pass none.
     pub args: Vec<String>,
     /// Where the network configuration comes from.

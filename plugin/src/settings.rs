@@ -11,7 +11,7 @@ use crate::context;
 /// Settings of one node.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// Pod subnets, at least one.
+    /// Pod subnets, at least one; none where an IPAM plugin gives the addresses.
     pub(crate) subnets: Vec<IpNetwork>,
     /// MTU of pods; `None`: take it from the uplink.
     pub(crate) mtu: Option<OverlayMtu>,
@@ -23,16 +23,19 @@ impl Settings {
     /// # Errors
     /// Neither the configuration nor a snapshot says which addresses pods get.
     pub(crate) fn resolve(base: &Base, conf: &AddConf, state: &StateDir) -> Result<Self, CniError> {
-        if let (Some(subnets), mtu @ Some(_)) = (&conf.subnets, conf.mtu) {
+        if let (Some(subnets), mtu @ Some(_), None) = (&conf.subnets, conf.mtu, &conf.ipam) {
             return Ok(Self { subnets: subnets.clone(), mtu, alone: true });
         }
         let snapshot = match state.snapshot() {
             Ok(snapshot) => snapshot,
             // Stand-alone needs none, so a damaged one stops nothing there.
-            Err(_) if conf.subnets.is_some() => None,
+            Err(_) if conf.subnets.is_some() || conf.ipam.is_some() => None,
             Err(e) => return Err(context::state(&e)),
         };
         let mtu = conf.mtu.or(snapshot.as_ref().map(|s| s.mtu));
+        if conf.ipam.is_some() {
+            return Ok(Self { subnets: Vec::new(), mtu, alone: snapshot.is_none() });
+        }
         match (&conf.subnets, snapshot) {
             (Some(subnets), snapshot) => {
                 Ok(Self { subnets: subnets.clone(), mtu, alone: snapshot.is_none() })

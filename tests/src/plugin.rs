@@ -100,7 +100,16 @@ impl PluginNode {
     /// The plugin cannot be started, or its stdout is neither empty nor one JSON value.
     #[must_use]
     pub fn run(&self, call: &Call) -> Answer {
-        let output = self.ns.run(|| start(&program("flatnet"), call)).expect("enter the node");
+        self.execute(&program("flatnet"), call)
+    }
+
+    /// Runs an invocation of any plugin in the node's namespace.
+    ///
+    /// # Panics
+    /// It cannot be started, or its stdout is neither empty nor one JSON value.
+    #[must_use]
+    pub fn execute(&self, plugin: &Path, call: &Call) -> Answer {
+        let output = self.ns.run(|| start(plugin, call)).expect("enter the node");
         let text = String::from_utf8(output.stdout).expect("the answer is text");
         let json = match text.trim() {
             "" => Value::Null,

@@ -61,6 +61,8 @@ pub struct AddConf {
     pub requested: Vec<IpAddr>,
     /// MAC the runtime asks for (`mac` capability).
     pub mac: Option<Mac>,
+    /// The third-party IPAM plugin that gives the addresses.
+    pub ipam: Option<String>,
 }
 
 /// An attachment as the runtime names it in GC (SPEC 1.1.0, `cni.dev/valid-attachments`).
@@ -108,6 +110,47 @@ impl Base {
         self.raw.get("prevResult").filter(|v| !v.is_null())
     }
 
+    /// The third-party IPAM plugin that the configuration names; `None`: the built-in pool.
+    ///
+    /// # Errors
+    /// `ipam` is malformed, or names a plugin that cannot work with routed pods.
+    pub fn ipam(&self) -> Result<Option<&str>, CniError> {
+        let Some(ipam) = self.raw.get("ipam").filter(|v| !v.is_null()) else { return Ok(None) };
+        let map = ipam.as_object().ok_or_else(|| mistyped("ipam", ipam, "an object"))?;
+        if map.is_empty() {
+            return Ok(None);
+        }
+        let kind = map.get("type").ok_or_else(|| invalid("ipam", ipam, "type is missing"))?;
+        match text("ipam.type", kind)? {
+            "" => Ok(None),
+            "dhcp" => Err(CniError::new(Code::UnsupportedField, "ipam.type is not supported: \"dhcp\"")
+                .with("a pod's address is routed to it alone: there is no broadcast domain to ask in")),
+            "." | ".." => Err(invalid("ipam.type", kind, "is not the name of a plugin")),
+            path if path.contains('/') => Err(invalid("ipam.type", kind, "must be a name, not a path")),
+            name => Ok(Some(name)),
+        }
+    }
+
+    /// The `ipam` object as given, for the record.
+    #[must_use]
+    pub fn raw_ipam(&self) -> Option<&Value> {
+        self.raw.get("ipam")
+    }
+
+    /// The same configuration with another `ipam` object.
+    #[must_use]
+    pub fn with_ipam(&self, ipam: &Value) -> Self {
+        let mut other = self.clone();
+        other.raw.insert("ipam".to_owned(), ipam.clone());
+        other
+    }
+
+    /// The complete configuration, for a plugin we delegate to.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        Value::Object(self.raw.clone()).to_string().into_bytes()
+    }
+
     /// Attachments that GC must leave alone.
     ///
     /// # Errors
@@ -152,6 +195,7 @@ impl Base {
             dns: self.raw.get("dns").map(dns).transpose()?,
             requested: lookup(runtime, "ips").map_or(Ok(Vec::new()), requested)?,
             mac: lookup(runtime, "mac").map(|v| parse("runtimeConfig.mac", v)).transpose()?,
+            ipam: self.ipam()?.map(str::to_owned),
         })
     }
 
@@ -160,9 +204,6 @@ impl Base {
         let refuse = |key: &str, value: &Value| {
             Err(CniError::new(Code::UnsupportedField, format!("{key} is not supported: {value}")))
         };
-        if let Some(ipam) = self.raw.get("ipam").filter(|v| v.as_object().is_some_and(|o| !o.is_empty())) {
-            return refuse("ipam", ipam);
-        }
         if self.raw.get("masquerade") == Some(&Value::Bool(true)) && self.raw.contains_key("subnets") {
             return Err(CniError::new(
                 Code::UnsupportedField,
@@ -371,7 +412,10 @@ mod tests {
             (r#""runtimeConfig":{"PortMappings":[{"HostPort":80}]}"#, Code::UnsupportedField, "80"),
             (r#""runtimeConfig":{"mac":"zz"}"#, Code::InvalidConfig, "zz"),
             (r#""stateDir":"relative""#, Code::InvalidConfig, "relative"),
-            (r#""ipam":{"type":"host-local"}"#, Code::UnsupportedField, "host-local"),
+            (r#""ipam":{"type":"dhcp"}"#, Code::UnsupportedField, "dhcp"),
+            (r#""ipam":{"type":"../x"}"#, Code::InvalidConfig, "../x"),
+            (r#""ipam":{"ranges":[]}"#, Code::InvalidConfig, "type is missing"),
+            (r#""ipam":"host-local""#, Code::Decode, "host-local"),
         ];
         for (keys, code, word) in cases {
             let e =

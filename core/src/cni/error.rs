@@ -29,6 +29,10 @@ pub enum Code {
     Conflict,
     /// 102: CHECK found a difference.
     Differs,
+    /// 103: a plugin we delegate to is missing, or does not behave as one.
+    Delegate,
+    /// The code that a plugin we delegate to answered with.
+    Delegated(u32),
 }
 
 impl Code {
@@ -47,6 +51,8 @@ impl Code {
             Self::Kernel => 100,
             Self::Conflict => 101,
             Self::Differs => 102,
+            Self::Delegate => 103,
+            Self::Delegated(code) => code,
         }
     }
 }

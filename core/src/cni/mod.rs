@@ -5,3 +5,4 @@ pub mod error;
 pub mod env;
 pub mod conf;
 pub mod result;
+pub mod ipam;

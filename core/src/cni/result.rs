@@ -76,6 +76,28 @@ fn render_old(version: Version, attachment: &Attachment, extra: &[IpNetwork], dn
     result
 }
 
+/// Renders what the loopback plugin found on `lo` (no gateways, no routes).
+#[must_use]
+pub fn loopback(version: Version, sandbox: &str, addresses: &[IpNetwork]) -> Value {
+    let mut result = json!({ "cniVersion": version.as_str(), "dns": {} });
+    if version < Version::V0_3_0 {
+        for ip in addresses {
+            result[if ip.is_ipv4() { "ip4" } else { "ip6" }] = json!({ "ip": ip.to_string() });
+        }
+        return result;
+    }
+    let ips = addresses.iter().map(|ip| {
+        let mut entry = json!({ "address": ip.to_string(), "interface": 0 });
+        if version < Version::V1_0_0 {
+            entry["version"] = json!(if ip.is_ipv4() { "4" } else { "6" });
+        }
+        entry
+    });
+    result["ips"] = ips.collect();
+    result["interfaces"] = json!([{ "name": "lo", "mac": "00:00:00:00:00:00", "sandbox": sandbox }]);
+    result
+}
+
 /// What a `prevResult` says about the pod's interface, for CHECK.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Promise {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use flatnet_core::attach::{self, Extras};
 use flatnet_core::cni::conf::{AddConf, Base};
-use flatnet_core::cni::env::Target;
+use flatnet_core::cni::env::{Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::cni::result;
 use flatnet_core::execute::execute;
@@ -18,11 +18,13 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::del;
+use crate::ipam::Ipam;
 use crate::settings::Settings;
 use crate::{context, seen};
 
-pub(crate) fn run(base: &Base, target: &Target) -> Result<Value, CniError> {
-    let conf = base.add_conf()?;
+pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, CniError> {
+    let mut conf = base.add_conf()?;
+    let ipam = Ipam::of(base, env)?;
     let ns = open_sandbox(target)?;
     let inode = ns.inode();
     let state = StateDir::new(&base.state_dir);
@@ -30,7 +32,8 @@ pub(crate) fn run(base: &Base, target: &Target) -> Result<Value, CniError> {
     let ids = AttachmentIds::of(&target.container, &target.ifname);
     let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
     let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
-    refuse_what_is_there(&mut kernel, &state, target, &ids)?;
+    refuse_what_is_there(&mut kernel, target, &ids)?;
+    forget_the_dead(&state, &ids, ipam.as_ref())?;
 
     let attachment = Attachment {
         version: ATTACHMENT_VERSION,
@@ -45,19 +48,27 @@ pub(crate) fn run(base: &Base, target: &Target) -> Result<Value, CniError> {
         host_mac: ids.host_mac,
         mtu: mtu(&mut kernel, &settings)?,
         pod: target.pod.clone(),
+        ipam_routes: Vec::new(),
+        ipam: ipam.is_some().then(|| base.raw_ipam().cloned()).flatten(),
     };
-    let made = make(&mut kernel, &state, &conf, &settings, attachment);
+    let source = Source { settings: &settings, ipam: ipam.as_ref() };
+    let made = make(&mut kernel, &state, &mut conf, source, attachment);
     let attachment = made.inspect_err(|_| {
         // The first error is the one to report; what cannot be freed now, DEL frees.
+        drop(ipam.as_ref().map(|ipam| ipam.forward("DEL")));
         drop(state.addresses().release(ids.owner, &[]));
         drop(state.attachments().remove(&ids.host_if));
     })?;
-    let extra: Vec<IpNetwork> = conf.routes.iter().map(|r| r.dst).collect();
-    Ok(result::render(base.version, &attachment, &extra, conf.dns.as_ref()))
+    Ok(result::render(base.version, &attachment, &routes(&conf, &attachment), conf.dns.as_ref()))
+}
+
+/// Destinations beyond the default ones: the configuration's, then the IPAM plugin's.
+pub(super) fn routes(conf: &AddConf, attachment: &Attachment) -> Vec<IpNetwork> {
+    conf.routes.iter().map(|r| r.dst).chain(attachment.ipam_routes.iter().copied()).collect()
 }
 
 /// The pod's namespace, verified, and not the one we run in: an interface there would be the node's.
-pub(super) fn open_sandbox(target: &Target) -> Result<NetnsFd, CniError> {
+pub(crate) fn open_sandbox(target: &Target) -> Result<NetnsFd, CniError> {
     let ns = NetnsFd::open(target.required_netns()?).map_err(|e| context::netns(&e))?;
     let own = NetnsFd::current().map_err(|e| context::netns(&e))?;
     if ns.is_same(&own) {
@@ -70,11 +81,9 @@ pub(super) fn open_sandbox(target: &Target) -> Result<NetnsFd, CniError> {
     Ok(ns)
 }
 
-/// A second ADD, or an interface in the way, is an error that changes nothing. A record without its
-/// interface is what a killed ADD or a dead pod left: it goes.
+/// A second ADD, or an interface in the way, is an error that changes nothing.
 fn refuse_what_is_there(
     kernel: &mut NetlinkKernel,
-    state: &StateDir,
     target: &Target,
     ids: &AttachmentIds,
 ) -> Result<(), CniError> {
@@ -94,8 +103,14 @@ fn refuse_what_is_there(
             format!("CNI_IFNAME {} exists in the pod already, made by somebody else", target.ifname),
         ));
     }
+    Ok(())
+}
+
+/// A record without its interface is what a killed ADD or a dead pod left: it goes.
+fn forget_the_dead(state: &StateDir, ids: &AttachmentIds, ipam: Option<&Ipam<'_>>) -> Result<(), CniError> {
     let attachments = state.attachments();
     if attachments.was_begun(&ids.host_if) || !matches!(attachments.get(&ids.host_if), Ok(None)) {
+        ipam.map_or(Ok(()), |ipam| ipam.forward("DEL"))?;
         let failures = del::forget(state, ids);
         if let Some(e) = failures.first() {
             return Err(context::state(e));
@@ -111,22 +126,38 @@ fn mtu(kernel: &mut NetlinkKernel, settings: &Settings) -> Result<flatnet_core::
     }
 }
 
+/// Where addresses come from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    settings: &'a Settings,
+    ipam: Option<&'a Ipam<'a>>,
+}
+
 /// Addresses, record, kernel. On failure the caller takes the first two back; the executor has taken
 /// back the third.
 fn make(
     kernel: &mut NetlinkKernel,
     state: &StateDir,
-    conf: &AddConf,
-    settings: &Settings,
+    conf: &mut AddConf,
+    source: Source<'_>,
     mut attachment: Attachment,
 ) -> Result<Attachment, CniError> {
     state.attachments().begin(&attachment.host_ifname).map_err(|e| context::state(&e))?;
-    attachment.addresses = lease(kernel, state, conf, settings, &attachment)?;
+    match source.ipam {
+        None => attachment.addresses = lease(kernel, state, conf, source.settings, &attachment)?,
+        Some(ipam) => {
+            let given = ipam.add()?;
+            attachment.addresses = given.addresses;
+            attachment.ipam_routes =
+                given.routes.into_iter().filter(|dst| !conf.routes.iter().any(|r| r.dst == *dst)).collect();
+            conf.dns = conf.dns.take().or(given.dns);
+        }
+    }
     state.attachments().put(&attachment).map_err(|e| context::state(&e))?;
     let extras = Extras {
-        routes: conf.routes.iter().map(|r| r.dst).collect(),
+        routes: routes(conf, &attachment),
         sysctls: conf.sysctls.clone(),
-        node_sysctls: if settings.alone { node_sysctls(&attachment) } else { Vec::new() },
+        node_sysctls: if source.settings.alone { node_sysctls(&attachment) } else { Vec::new() },
     };
     execute(kernel, &attach::plan_add(&attachment, &extras)).map_err(|e| context::exec(&e))?;
     Ok(attachment)

@@ -2,18 +2,18 @@
 
 use flatnet_core::attach;
 use flatnet_core::cni::conf::Base;
-use flatnet_core::cni::env::Target;
+use flatnet_core::cni::env::{Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::cni::result;
 use flatnet_core::link::AttachmentIds;
 use flatnet_kernel::NetlinkKernel;
 use flatnet_node_state::StateDir;
-use ipnetwork::IpNetwork;
 
-use super::add::open_sandbox;
+use super::add::{open_sandbox, routes};
+use crate::ipam::Ipam;
 use crate::{context, seen};
 
-pub(crate) fn run(base: &Base, target: &Target) -> Result<(), CniError> {
+pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniError> {
     let conf = base.add_conf()?;
     let promise = base.prev_result().ok_or_else(|| {
         CniError::new(Code::InvalidConfig, "prevResult is missing: CHECK compares with what ADD answered")
@@ -40,6 +40,7 @@ pub(crate) fn run(base: &Base, target: &Target) -> Result<(), CniError> {
     let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
     let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
     let seen = seen::attachment(&mut kernel, &record)?;
-    let extra: Vec<IpNetwork> = conf.routes.iter().map(|r| r.dst).collect();
-    attach::check(&record, &extra, &promise, &seen).map_err(|e| CniError::new(Code::Differs, e))
+    let extra = routes(&conf, &record);
+    attach::check(&record, &extra, &promise, &seen).map_err(|e| CniError::new(Code::Differs, e))?;
+    Ipam::of(base, env)?.map_or(Ok(()), |ipam| ipam.forward("CHECK"))
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use flatnet_core::attach;
 use flatnet_core::cni::conf::Base;
-use flatnet_core::cni::env::Target;
+use flatnet_core::cni::env::{Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::execute::clear;
 use flatnet_core::kernel::KernelError;
@@ -14,20 +14,39 @@ use flatnet_kernel::NetlinkKernel;
 use flatnet_node_state::{StateDir, StateError};
 
 use crate::context;
+use crate::ipam::Ipam;
 
-pub(crate) fn run(base: &Base, target: &Target, stderr: &mut dyn Write) -> Result<(), CniError> {
+pub(crate) fn run(
+    base: &Base,
+    target: &Target,
+    env: Env<'_>,
+    stderr: &mut dyn Write,
+) -> Result<(), CniError> {
     let state = StateDir::new(&base.state_dir);
-    remove(&state, &AttachmentIds::of(&target.container, &target.ifname), stderr)
+    let ids = AttachmentIds::of(&target.container, &target.ifname);
+    let recorded = state.attachments().get(&ids.host_if).ok().flatten().and_then(|record| record.ipam);
+    let ipam = Ipam::to_release(base, recorded.as_ref(), env);
+    remove(&state, &ids, &|| ipam.as_ref().map_or(Ok(()), |ipam| ipam.forward("DEL")), stderr)
 }
 
-/// Removes one attachment. Only what a retry can mend is an error: the link could not be deleted.
-pub(super) fn remove(state: &StateDir, ids: &AttachmentIds, stderr: &mut dyn Write) -> Result<(), CniError> {
+/// Gives addresses back to a third-party IPAM plugin, if one gave them.
+pub(super) type GiveBack<'a> = &'a dyn Fn() -> Result<(), CniError>;
+
+/// Removes one attachment. Only what a retry can mend is an error: the link could not be deleted, or the
+/// IPAM plugin failed. Then the record stays, to be found by the retry.
+pub(super) fn remove(
+    state: &StateDir,
+    ids: &AttachmentIds,
+    give_back: GiveBack<'_>,
+    stderr: &mut dyn Write,
+) -> Result<(), CniError> {
     let mut kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
     let left: Vec<KernelError> = clear(&mut kernel, &attach::plan_del(ids));
     if let Some(e) = left.first() {
         // The address stays with the link: it must not go to another pod while this one has it.
         return Err(context::kernel(e));
     }
+    give_back()?;
     let failures = forget(state, ids);
     for e in &failures {
         // stderr is for people; when even that is gone there is nobody to tell.

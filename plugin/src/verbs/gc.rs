@@ -5,14 +5,16 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use flatnet_core::cni::conf::Base;
+use flatnet_core::cni::env::Env;
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::link::AttachmentIds;
 use flatnet_node_state::StateDir;
 
 use super::del;
 use crate::context;
+use crate::ipam::Ipam;
 
-pub(crate) fn run(base: &Base, stderr: &mut dyn Write) -> Result<(), CniError> {
+pub(crate) fn run(base: &Base, env: Env<'_>, stderr: &mut dyn Write) -> Result<(), CniError> {
     let valid: HashSet<(String, String)> = base.valid_attachments()?.into_iter().collect();
     let state = StateDir::new(&base.state_dir);
     let (records, damaged) = state.attachments().list().map_err(|e| context::state(&e))?;
@@ -23,8 +25,15 @@ pub(crate) fn run(base: &Base, stderr: &mut dyn Write) -> Result<(), CniError> {
             continue;
         }
         let ids = AttachmentIds::of(&record.container, &record.ifname);
-        failures.extend(del::remove(&state, &ids, stderr).err().map(|e| e.to_string()));
+        let ipam = Ipam::to_release(base, record.ipam.as_ref(), env).filter(|_| record.ipam.is_some());
+        let give_back = || ipam.as_ref().map_or(Ok(()), |ipam| ipam.release(&record));
+        failures.extend(del::remove(&state, &ids, &give_back, stderr).err().map(|e| e.to_string()));
     }
+    let forwarded = Ipam::of(base, env)?.map_or(Ok(()), |ipam| ipam.forward("GC"));
+    if let (Err(e), true) = (&forwarded, failures.is_empty()) {
+        return Err(e.clone());
+    }
+    failures.extend(forwarded.err().map(|e| e.to_string()));
     if failures.is_empty() {
         return Ok(());
     }
