@@ -150,13 +150,10 @@ pub(crate) fn apply<'a, K: Observe>(
     changes: &mut Changes,
 ) -> Vec<(&'a Step, KernelError)> {
     let mut failed = Vec::new();
-    // A device that is deleted and made again has another index: what follows looks it up afresh.
-    for part in steps.split_inclusive(|step| matches!(step, Step::CreateVxlan(_))) {
-        for (step, result) in part.iter().zip(kernel.apply(part)) {
-            match result {
-                Ok(_) => changes.add(step),
-                Err(error) => failed.push((step, error)),
-            }
+    for (step, result) in steps.iter().zip(kernel.apply(steps)) {
+        match result {
+            Ok(_) => changes.add(step),
+            Err(error) => failed.push((step, error)),
         }
     }
     failed

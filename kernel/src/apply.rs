@@ -129,6 +129,7 @@ impl NetlinkKernel {
                 msg::link::create_veth(veth, host, pod, self.pod_fd())
             }
             Step::CreateVxlan(vxlan) => {
+                known.remove(&LinkRef::node(vxlan.name.clone()));
                 let uplink = self.must_index(step, &LinkRef::node(vxlan.uplink.clone()), known)?;
                 msg::link::create_vxlan(vxlan, uplink)
             }
@@ -155,7 +156,13 @@ impl NetlinkKernel {
             | Step::DropAddr(link, _)
             | Step::DropNeighbour(link, _)
             | Step::DropFdb(link, _) => match self.index(step, link, known)? {
-                Some(index) => removal(step, index),
+                Some(index) => {
+                    if matches!(step, Step::DeleteLink(_)) {
+                        // Whatever is called so afterwards is another link.
+                        known.remove(link);
+                    }
+                    removal(step, index)
+                }
                 None => return Ok(Prepared::AlreadyGone),
             },
             Step::SetSysctl(..) => return Err(KernelError::new(step, "not a netlink request")),
@@ -241,13 +248,17 @@ impl Kernel for NetlinkKernel {
 }
 
 /// How many of `steps` go together: one namespace, one way of asking, and nothing after a request that
-/// makes a link whose index the kernel chooses.
+/// makes a link whose index the kernel chooses, or takes away one whose name may come back.
 fn batch_length(steps: &[Step]) -> usize {
     let Some(first) = steps.first() else { return 0 };
     let alike = |step: &&Step| step.ns() == first.ns() && is_setting(step) == is_setting(first);
     let length = steps.iter().take_while(alike).count();
-    let ends = steps[..length].iter().position(|step| matches!(step, Step::CreateVxlan(_)));
-    ends.map_or(length, |at| at + 1)
+    let ends = |at: &usize| match (&steps[*at], steps.get(at + 1)) {
+        (Step::CreateVxlan(_), _) => true,
+        (Step::DeleteLink(_), next) => !matches!(next, Some(Step::DeleteLink(_))),
+        _ => false,
+    };
+    (0..length).find(ends).map_or(length, |at| at + 1)
 }
 
 const fn is_setting(step: &Step) -> bool {

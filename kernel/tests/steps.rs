@@ -209,6 +209,35 @@ fn a_tunnel_with_its_peer_in_both_families() {
     assert!(!ip(&pair.node, "route").contains("10.244.2.0/24"));
 }
 
+/// A link that is taken away and made again under its name in one application is another link: what
+/// follows must reach the new one.
+#[test]
+fn a_name_that_comes_back_is_looked_up_again() {
+    let mut pair = Pair::with_veth();
+    let vxlan = |vni: u32| Vxlan {
+        name: name("flat.7"),
+        vni: Vni::try_from(vni).unwrap(),
+        port: 8472,
+        local: "10.0.0.1".parse().unwrap(),
+        uplink: name("host"),
+        mtu: 1350,
+        mac: mac(9),
+    };
+    let tunnel = LinkRef::node(name("flat.7"));
+    let up = || Step::SetLink(tunnel.clone(), LinkChange { up: Some(true), ..LinkChange::default() });
+    let results = pair.apply(&[
+        Step::CreateVxlan(vxlan(7)),
+        up(),
+        Step::DeleteLink(tunnel.clone()),
+        Step::CreateVxlan(vxlan(8)),
+        up(),
+        Step::PutFdb(tunnel.clone(), Fdb { mac: mac(8), node: "192.0.2.2".parse().unwrap() }),
+    ]);
+    assert!(results.iter().all(|r| matches!(r, Ok(Outcome::Done))), "{results:?}");
+    let shown = ip(&pair.node, "-d link show flat.7");
+    assert!(shown.contains("vxlan id 8") && shown.contains("UP"), "{shown}");
+}
+
 #[test]
 fn settings_are_written_where_they_belong() {
     let mut pair = Pair::with_veth();

@@ -1,0 +1,138 @@
+//! SIGKILL at every system call of ADD and of DEL: one DEL afterwards leaves nothing, whatever was killed,
+//! and the pod beside is not touched.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use flatnet_tests::oracle::{self, links};
+use flatnet_tests::plugin::{PluginNode, addresses};
+use flatnet_tests::program;
+use netns_fixtures::{NetNs, probe};
+
+struct Sweep {
+    node: PluginNode,
+    pod: NetNs,
+    beside: NetNs,
+    kills: usize,
+}
+
+impl Sweep {
+    fn new() -> Self {
+        let sweep = Self {
+            node: PluginNode::new(),
+            pod: NetNs::new().expect("make a namespace"),
+            beside: NetNs::new().expect("make a namespace"),
+            kills: 0,
+        };
+        drop(sweep.node.add("beside", &sweep.beside));
+        sweep
+    }
+
+    /// Runs one verb under strace with `options`; answers with what strace said, and whether the verb
+    /// ended by itself.
+    fn strace(&self, verb: &str, options: &[String]) -> (String, bool) {
+        let call = self.node.call(verb, "victim", &self.pod.path(), &self.node.conf("1.1.0"));
+        let output = self.node.ns.run(|| {
+            #[expect(clippy::disallowed_methods, reason = "strace is what kills")]
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq"]).args(options).arg(program("flatnet"));
+            command.env_clear().envs(call.env).env("PATH", "/usr/bin:/bin");
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = command.spawn().expect("start strace");
+            // The plugin may be dead before it has read anything.
+            let _ = child.stdin.take().expect("piped").write_all(&call.stdin);
+            child.wait_with_output().expect("wait")
+        });
+        let output = output.expect("enter the node");
+        (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.success())
+    }
+
+    /// The system calls that a whole run of `verb` makes.
+    fn calls(&self, verb: &str) -> BTreeSet<String> {
+        let (trace, whole) = self.strace(verb, &[]);
+        assert!(whole, "{verb}: {trace}");
+        let name = |line: &str| {
+            let call = line.split_once("] ").filter(|_| line.starts_with("[pid")).map_or(line, |(_, c)| c);
+            let (name, _) = call.trim_start().split_once('(')?;
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                .then(|| name.to_owned())
+        };
+        // The first execve is strace's own child becoming the plugin; nothing of ours has run then.
+        trace.lines().filter_map(name).filter(|n| n != "execve" && !n.starts_with("exit")).collect()
+    }
+
+    /// Kills `verb` at the first, second, third... of each of its system calls, and lets `after` judge.
+    fn sweep(&mut self, verb: &str, before: impl Fn(&Self), after: impl Fn(&Self, &str)) {
+        before(self);
+        let calls = self.calls(verb);
+        after(self, "a whole run");
+        assert!(calls.contains("sendto") && calls.len() > 10, "{calls:?}");
+        for call in calls {
+            for nth in 1.. {
+                before(self);
+                let inject = format!("--inject={call}:signal=KILL:when={nth}");
+                let (_, whole) = self.strace(verb, &[inject, format!("--trace={call}")]);
+                after(self, &format!("{verb} killed at {call} number {nth}"));
+                if whole {
+                    break;
+                }
+                self.kills += 1;
+            }
+        }
+    }
+
+    fn clean(&self, when: &str) {
+        assert_eq!(links(&self.node.ns).len(), 1, "{when}: links");
+        assert_eq!(links(&self.pod), Vec::<String>::new(), "{when}: links in the pod");
+        assert_eq!(
+            (self.node.records().len(), self.node.used_addresses()),
+            (1, 2),
+            "{when}: records, addresses"
+        );
+    }
+
+    fn del(&self, when: &str) {
+        let answer = self.node.del("victim", &self.pod.path());
+        assert!(answer.ok, "{when}: {}", answer.json);
+    }
+
+    fn beside_still_works(&self) {
+        let text = oracle::command(&self.beside, "ip -4 -o addr show eth0");
+        let ip = text.split_whitespace().find_map(|w| w.strip_suffix("/32")).expect("an address");
+        probe::ping(&self.node.ns, ip.parse().expect("an address"), Duration::from_secs(2)).expect("ping");
+    }
+}
+
+#[test]
+fn d11_add_killed_at_every_system_call() {
+    let mut sweep = Sweep::new();
+    let before = oracle::everything(&sweep.node.ns);
+    let after = |s: &Sweep, when: &str| {
+        s.del(when);
+        s.clean(when);
+    };
+    sweep.sweep("ADD", |_| {}, after);
+    oracle::assert_same(&before, &oracle::everything(&sweep.node.ns), "after the sweep");
+    sweep.beside_still_works();
+    println!("ADD killed at {} system calls: nothing left after DEL", sweep.kills);
+    assert!(sweep.kills > 60, "{}", sweep.kills);
+}
+
+#[test]
+fn d11_del_killed_at_every_system_call() {
+    let mut sweep = Sweep::new();
+    let before = oracle::everything(&sweep.node.ns);
+    let attach = |s: &Sweep| assert_eq!(addresses(&s.node.add("victim", &s.pod)).len(), 2);
+    let after = |s: &Sweep, when: &str| {
+        s.del(when);
+        s.clean(when);
+    };
+    sweep.sweep("DEL", attach, after);
+    oracle::assert_same(&before, &oracle::everything(&sweep.node.ns), "after the sweep");
+    sweep.beside_still_works();
+    println!("DEL killed at {} system calls: nothing left after DEL", sweep.kills);
+    assert!(sweep.kills > 30, "{}", sweep.kills);
+}
