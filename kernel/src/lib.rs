@@ -8,6 +8,7 @@ pub mod facts;
 pub mod apply;
 pub mod overlay_snapshot;
 pub mod events;
+mod read;
 mod msg;
 
 pub use apply::NetlinkKernel;

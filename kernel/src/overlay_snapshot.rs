@@ -14,15 +14,14 @@ use flatnet_core::step::{Fdb, Nexthop, Ns, ROUTE_PROTOCOL, Route, Via};
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{DecodeError, Parseable};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 
 use crate::apply::NetlinkKernel;
 use crate::batch::Netlink;
 use crate::facts::{self, SeenLink};
-use crate::{msg, sysctl};
+use crate::{msg, read, sysctl};
 
 /// Metric of an IPv6 route that was given none (`IP6_RT_PRIO_USER`, include/net/ipv6.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
@@ -79,7 +78,7 @@ impl Links {
         })?;
         let names: HashMap<u32, IfName> =
             seen.iter().filter_map(|(link, _)| Some((link.index, link.name.parse().ok()?))).collect();
-        let all = netlink.dump(&msg::addr::dump(0), read_address)?;
+        let all = netlink.dump(&msg::addr::dump(0), read::address)?;
         let mut addresses: HashMap<u32, Vec<IpNetwork>> = HashMap::new();
         for (index, address) in all {
             addresses.entry(index).or_default().push(address);
@@ -122,30 +121,14 @@ impl Links {
 
 fn read_link(body: &[u8]) -> Result<(SeenLink, Option<RawVxlan>), DecodeError> {
     let message = LinkMessage::parse(body)?;
-    let mut seen = SeenLink {
-        index: message.header.index,
-        name: String::new(),
-        up: message.header.flags.contains(LinkFlags::Up),
-        mtu: 0,
-        mac: None,
-        alias: None,
-    };
-    let mut vxlan = None;
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => seen.name = name,
-            LinkAttribute::Mtu(mtu) => seen.mtu = mtu,
-            LinkAttribute::Address(bytes) => seen.mac = bytes.try_into().ok().map(Mac),
-            LinkAttribute::LinkInfo(infos) => {
-                vxlan = infos.iter().find_map(|info| match info {
-                    LinkInfo::Data(InfoData::Vxlan(settings)) => Some(read_vxlan(settings)),
-                    _ => None,
-                });
-            }
-            _ => {}
-        }
-    }
-    Ok((seen, vxlan))
+    let vxlan = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.iter().find_map(|info| match info {
+            LinkInfo::Data(InfoData::Vxlan(settings)) => Some(read_vxlan(settings)),
+            _ => None,
+        }),
+        _ => None,
+    });
+    Ok((read::link_message(&message), vxlan))
 }
 
 fn read_vxlan(settings: &[InfoVxlan]) -> RawVxlan {
@@ -162,22 +145,6 @@ fn read_vxlan(settings: &[InfoVxlan]) -> RawVxlan {
         }
     }
     vxlan
-}
-
-fn read_address(body: &[u8]) -> Result<Option<(u32, IpNetwork)>, DecodeError> {
-    let message = AddressMessage::parse(body)?;
-    // `IFA_ADDRESS` is the peer on point-to-point links, `IFA_LOCAL` is always ours; IPv6 sends only the
-    // former unless there is a peer.
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(ip) => Some(*ip),
-        _ => None,
-    });
-    let any = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(ip) => Some(*ip),
-        _ => None,
-    });
-    let address = local.or(any).and_then(|ip| IpNetwork::new(ip, message.header.prefix_len).ok());
-    Ok(address.map(|address| (message.header.index, address)))
 }
 
 /// Our routes but the pods' own, which lead through links that [`Links`] leaves out.
@@ -200,11 +167,11 @@ fn read_route(body: &[u8], links: &Links) -> Result<Option<Route>, DecodeError> 
     let (mut gateway, mut link, mut id, mut source, mut metric) = (None, None, None, None, None);
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(address) => dst = ip(address).unwrap_or(dst),
-            RouteAttribute::Gateway(address) => gateway = ip(address),
+            RouteAttribute::Destination(address) => dst = read::ip(address).unwrap_or(dst),
+            RouteAttribute::Gateway(address) => gateway = read::ip(address),
             RouteAttribute::Oif(index) => link = Some(*index),
             RouteAttribute::NhId(number) => id = Some(*number),
-            RouteAttribute::PrefSource(address) => source = ip(address),
+            RouteAttribute::PrefSource(address) => source = read::ip(address),
             RouteAttribute::Priority(number) => metric = Some(*number),
             _ => {}
         }
@@ -220,14 +187,6 @@ fn read_route(body: &[u8], links: &Links) -> Result<Option<Route>, DecodeError> 
     };
     let metric = metric.filter(|metric| v4 || *metric != IPV6_DEFAULT_METRIC);
     Ok(Some(Route { dst, via, source, metric }))
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
-        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
-        _ => None,
-    }
 }
 
 fn nexthops(netlink: &mut Netlink, links: &Links) -> io::Result<(Vec<Nexthop>, HashSet<u32>)> {
