@@ -31,6 +31,15 @@ impl Mac {
         Self(bytes)
     }
 
+    /// The same, if an interface can have it.
+    ///
+    /// # Errors
+    /// It is a group's, or all zeros: the kernel takes neither (`is_valid_ether_addr`, etherdevice.h).
+    pub fn of_interface(self) -> Result<Self, MacError> {
+        let usable = self.0[0] & 1 == 0 && self.0 != [0; 6];
+        if usable { Ok(self) } else { Err(MacError(format!("{self} (a group's, or nobody's)"))) }
+    }
+
     /// The MAC of a node's VXLAN tunnel endpoint (VTEP). Derived from the node's name, so a restart or a
     /// recreated device keeps it and no store has to carry it.
     #[must_use]
@@ -41,7 +50,7 @@ impl Mac {
 
 /// Not six colon-separated hexadecimal bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a MAC address (six hexadecimal bytes, like 02:00:5e:10:00:01)")]
+#[error("{0:?} is not the MAC address of an interface (six hexadecimal bytes, like 02:00:5e:10:00:01)")]
 pub struct MacError(String);
 
 impl FromStr for Mac {

@@ -3,6 +3,7 @@
 
 pub mod oracle;
 pub mod plugin;
+pub mod chain;
 pub mod agent;
 
 use std::path::PathBuf;

@@ -25,13 +25,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { node: PluginNode::new(), pod: NetNs::new().unwrap(), dirs: tempfile::tempdir().unwrap() }
+        Self {
+            node: PluginNode::new(),
+            pod: NetNs::new().expect("make a pod's namespace"),
+            dirs: tempfile::tempdir().expect("make a directory"),
+        }
     }
 
     /// Writes `DIR/fake-ipam`: it logs, says something on stderr, then does `add` on ADD, `other` else.
     fn script(&self, dir: &str, add: &str, other: &str) {
         let (dir, log) = (self.dirs.path().join(dir), self.dirs.path().join("log"));
-        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::create_dir_all(&dir).expect("make a directory");
         let text = format!(
             "#!/bin/sh\nstdin=$(cat)\necho \"$CNI_COMMAND|$CNI_CONTAINERID|$CNI_IFNAME|$CNI_NETNS|$CNI_ARGS|\
              $CNI_PATH|$0|$stdin\" >>{}\necho words for people >&2\n\
@@ -40,9 +44,9 @@ impl Bench {
         );
         // Written under another name first: a file being written cannot be executed.
         let (new, program) = (dir.join("new"), dir.join("fake-ipam"));
-        std::fs::write(&new, text).unwrap();
-        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::rename(new, program).unwrap();
+        std::fs::write(&new, text).expect("write the script");
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).expect("make it executable");
+        std::fs::rename(new, program).expect("rename the script");
     }
 
     fn conf(&self) -> Value {

@@ -19,9 +19,9 @@ struct Loopback {
 
 impl Loopback {
     fn new() -> Self {
-        let (node, bin) = (PluginNode::new(), tempfile::tempdir().unwrap());
-        symlink(program("flatnet"), bin.path().join("loopback")).unwrap();
-        let pod = NetNs::new().unwrap();
+        let (node, bin) = (PluginNode::new(), tempfile::tempdir().expect("make a directory"));
+        symlink(program("flatnet"), bin.path().join("loopback")).expect("link the program");
+        let pod = NetNs::new().expect("make a pod's namespace");
         drop(flatnet_tests::oracle::command(&pod, "ip link set lo down"));
         Self { node, bin, pod }
     }
@@ -35,7 +35,7 @@ impl Loopback {
     }
 
     fn is_up(&self) -> bool {
-        ip(&self.pod, "link show dev lo")[0]["flags"].as_array().unwrap().contains(&json!("UP"))
+        ip(&self.pod, "link show dev lo")[0]["flags"].as_array().expect("flags").contains(&json!("UP"))
     }
 }
 

@@ -57,9 +57,9 @@ pub struct AddConf {
     pub sysctls: BTreeMap<String, String>,
     /// Passed through to the result.
     pub dns: Option<Value>,
-    /// Addresses the runtime asks for (`ips` capability).
+    /// Addresses asked for (`args.cni.ips`, else the `ips` capability).
     pub requested: Vec<IpAddr>,
-    /// MAC the runtime asks for (`mac` capability).
+    /// MAC asked for (`args.cni.mac`, else the `mac` capability).
     pub mac: Option<Mac>,
     /// The third-party IPAM plugin that gives the addresses.
     pub ipam: Option<String>,
@@ -193,8 +193,16 @@ impl Base {
             routes: self.raw.get("routes").map_or(Ok(Vec::new()), routes)?,
             sysctls: self.raw.get("sysctls").map_or(Ok(BTreeMap::new()), sysctls)?,
             dns: self.raw.get("dns").map(dns).transpose()?,
-            requested: lookup(runtime, "ips").map_or(Ok(Vec::new()), requested)?,
-            mac: lookup(runtime, "mac").map(|v| parse("runtimeConfig.mac", v)).transpose()?,
+            requested: match self.arg("ips") {
+                Some(v) => requested("args.cni.ips", v)?,
+                None => {
+                    lookup(runtime, "ips").map_or(Ok(Vec::new()), |v| requested("runtimeConfig.ips", v))?
+                }
+            },
+            mac: match self.arg("mac") {
+                Some(v) => Some(mac("args.cni.mac", v)?),
+                None => lookup(runtime, "mac").map(|v| mac("runtimeConfig.mac", v)).transpose()?,
+            },
             ipam: self.ipam()?.map(str::to_owned),
         })
     }
@@ -220,6 +228,12 @@ impl Base {
             }
         }
         Ok(())
+    }
+
+    /// A value of `args.cni` (CONVENTIONS, "args in network config"): it goes before all other ways of
+    /// asking for the same.
+    fn arg(&self, key: &str) -> Option<&Value> {
+        self.raw.get("args")?.get("cni")?.get(key).filter(|v| !v.is_null())
     }
 
     fn runtime_config(&self) -> Result<Option<&Map<String, Value>>, CniError> {
@@ -365,9 +379,12 @@ fn dns(value: &Value) -> Result<Value, CniError> {
         .map(|map| Value::Object(map.clone()))
 }
 
+fn mac(key: &str, value: &Value) -> Result<Mac, CniError> {
+    parse::<Mac>(key, value)?.of_interface().map_err(|e| invalid(key, value, e))
+}
+
 /// Addresses come bare or with a prefix length; the pod's is always its own.
-fn requested(value: &Value) -> Result<Vec<IpAddr>, CniError> {
-    let key = "runtimeConfig.ips";
+fn requested(key: &str, value: &Value) -> Result<Vec<IpAddr>, CniError> {
     array(key, value)?
         .iter()
         .map(|v| {
@@ -411,6 +428,9 @@ mod tests {
             (r#""dns":{"servers":["1.1.1.1"]}"#, Code::UnsupportedField, "servers"),
             (r#""runtimeConfig":{"PortMappings":[{"HostPort":80}]}"#, Code::UnsupportedField, "80"),
             (r#""runtimeConfig":{"mac":"zz"}"#, Code::InvalidConfig, "zz"),
+            (r#""runtimeConfig":{"mac":"01:00:5e:00:00:01"}"#, Code::InvalidConfig, "01:00:5e:00:00:01"),
+            (r#""args":{"cni":{"ips":["10.0.0.900"]}}"#, Code::InvalidConfig, "args.cni.ips"),
+            (r#""args":{"cni":{"mac":"zz"}}"#, Code::InvalidConfig, "args.cni.mac"),
             (r#""stateDir":"relative""#, Code::InvalidConfig, "relative"),
             (r#""ipam":{"type":"dhcp"}"#, Code::UnsupportedField, "dhcp"),
             (r#""ipam":{"type":"../x"}"#, Code::InvalidConfig, "../x"),

@@ -1,10 +1,12 @@
 //! The parameters a runtime passes in the environment (CNI SPEC 1.1.0, section 2, "Parameters").
 
 use std::ffi::OsString;
+use std::net::{AddrParseError, IpAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::error::{CniError, Code};
+use crate::link::{Mac, MacError};
 use crate::names::{ContainerId, IfName};
 
 /// Looks up an environment variable.
@@ -80,6 +82,45 @@ impl Target {
     /// `CNI_NETNS` is missing or empty.
     pub fn required_netns(&self) -> Result<&PathBuf, CniError> {
         self.netns.as_ref().ok_or_else(|| missing("CNI_NETNS"))
+    }
+}
+
+/// What a runtime asks for in `CNI_ARGS` (CONVENTIONS, "CNI_ARGS").
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// `IP=`: one address, or several separated by commas.
+    pub ips: Vec<IpAddr>,
+    /// `MAC=`.
+    pub mac: Option<Mac>,
+}
+
+impl Asked {
+    /// Reads `CNI_ARGS`, for ADD.
+    ///
+    /// # Errors
+    /// A value is malformed; the message names the key and it.
+    pub fn read(env: Env<'_>) -> Result<Self, CniError> {
+        let args = text(env, "CNI_ARGS")?.unwrap_or_default();
+        let mut asked = Self::default();
+        for (key, value) in args.split(';').filter_map(|pair| pair.split_once('=')) {
+            let bad = |why: String| {
+                CniError::new(Code::InvalidEnvironment, format!("CNI_ARGS {key}={value}: {why}"))
+            };
+            match key {
+                "IP" => {
+                    for ip in value.split(',').filter(|ip| !ip.is_empty()) {
+                        let bare = ip.split('/').next().unwrap_or(ip);
+                        asked.ips.push(bare.parse().map_err(|e: AddrParseError| bad(e.to_string()))?);
+                    }
+                }
+                "MAC" if !value.is_empty() => {
+                    let mac: Mac = value.parse().map_err(|e: MacError| bad(e.to_string()))?;
+                    asked.mac = Some(mac.of_interface().map_err(|e| bad(e.to_string()))?);
+                }
+                _ => {}
+            }
+        }
+        Ok(asked)
     }
 }
 
@@ -159,6 +200,19 @@ mod tests {
     fn bytes_that_are_no_text_are_an_error_and_never_a_panic() {
         let env = |name: &str| (name == "CNI_CONTAINERID").then(|| OsString::from_vec(vec![0xff, b'a']));
         assert_eq!(Target::read(&env).unwrap_err().code, Code::InvalidEnvironment);
+    }
+
+    #[test]
+    fn k21_addresses_and_macs_asked_for_in_the_environment() {
+        let asked = |args: &str| Asked::read(&|name| (name == "CNI_ARGS").then(|| OsString::from(args)));
+        let both = asked("IgnoreUnknown=1;IP=10.22.0.9/24,fd00::9;MAC=02:00:00:00:00:09;X=y").unwrap();
+        assert_eq!((both.ips.len(), both.mac.unwrap().to_string()), (2, "02:00:00:00:00:09".to_owned()));
+        assert_eq!(asked("").unwrap(), Asked::default());
+        assert_eq!(asked("IP=;MAC=;nonsense").unwrap(), Asked::default());
+        for bad in ["IP=10.22.0.900", "IP=x", "MAC=zz", "MAC=01:00:5e:00:00:01", "MAC=00:00:00:00:00:00"] {
+            let e = asked(bad).unwrap_err();
+            assert!(e.code == Code::InvalidEnvironment && e.msg.contains(bad), "{bad}: {}", e.msg);
+        }
     }
 
     #[test]

@@ -98,6 +98,45 @@ pub fn loopback(version: Version, sandbox: &str, addresses: &[IpNetwork]) -> Val
     result
 }
 
+/// Adds what we made to the result of a chain so far: nothing that is in it is lost, and indexes keep
+/// pointing at their interfaces (SPEC, section 2, ADD: "prevResult").
+#[must_use]
+pub fn append(before: &Value, ours: Value) -> Value {
+    let length = |key: &str| before.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+    let shift = length("interfaces");
+    let mut all = before.clone();
+    for key in ["interfaces", "ips", "routes"] {
+        let mut entries = ours.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        for entry in &mut entries {
+            if let Some(index) = entry.get("interface").and_then(Value::as_u64) {
+                entry["interface"] = json!(index + shift as u64);
+            }
+        }
+        match all.get_mut(key).and_then(Value::as_array_mut) {
+            Some(list) => list.extend(entries),
+            None => all[key] = Value::Array(entries),
+        }
+    }
+    if all.get("dns").and_then(Value::as_object).is_none_or(serde_json::Map::is_empty) {
+        all["dns"] = ours["dns"].clone();
+    }
+    all
+}
+
+/// Whether a result has the pod's interface `ifname`.
+#[must_use]
+pub fn has_pod_interface(result: &Value, ifname: &str) -> bool {
+    pod_interface(result, ifname).is_some()
+}
+
+/// The index and the entry of the pod's interface `ifname`, whatever else is in the list.
+fn pod_interface<'a>(result: &'a Value, ifname: &str) -> Option<(usize, &'a Value)> {
+    result.get("interfaces")?.as_array()?.iter().enumerate().find(|(_, i)| {
+        i.get("name").and_then(Value::as_str) == Some(ifname)
+            && i.get("sandbox").and_then(Value::as_str).is_some_and(|s| !s.is_empty())
+    })
+}
+
 /// What a `prevResult` says about the pod's interface, for CHECK.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Promise {
@@ -112,13 +151,8 @@ pub struct Promise {
 pub fn promise(prev_result: &Value, ifname: &str) -> Promise {
     let empty = Vec::new();
     let list = |key: &str| prev_result.get(key).and_then(Value::as_array).unwrap_or(&empty).clone();
-    let interfaces = list("interfaces");
-    let index = interfaces.iter().position(|i| {
-        i.get("name").and_then(Value::as_str) == Some(ifname)
-            && i.get("sandbox").and_then(Value::as_str).is_some_and(|s| !s.is_empty())
-    });
-    let Some(index) = index else { return Promise::default() };
-    let mac = interfaces[index].get("mac").and_then(Value::as_str).map(str::to_lowercase);
+    let Some((index, interface)) = pod_interface(prev_result, ifname) else { return Promise::default() };
+    let mac = interface.get("mac").and_then(Value::as_str).map(str::to_lowercase);
     let addresses = list("ips")
         .iter()
         .filter(|ip| ip.get("interface").and_then(Value::as_u64) == Some(index as u64))
@@ -149,6 +183,18 @@ mod tests {
             return;
         }
         assert_eq!(now, golden, "run with BLESS=1 if the change is meant");
+    }
+
+    #[test]
+    fn k2_nothing_of_the_chain_so_far_is_lost() {
+        let before = json!({ "cniVersion": "1.0.0", "interfaces": [{ "name": "x0" }, { "name": "x1" }],
+            "ips": [{ "address": "10.9.0.1/24", "interface": 1 }], "dns": { "domain": "x" }, "own": 1 });
+        let all = append(&before, render(Version::V1_0_0, &attachment(), &[], None));
+        assert_eq!((&all["interfaces"][1], &all["ips"][0]), (&before["interfaces"][1], &before["ips"][0]));
+        assert_eq!((&all["dns"], &all["own"]), (&before["dns"], &before["own"]));
+        assert_eq!(all["interfaces"].as_array().unwrap().len(), 4);
+        assert_eq!(promise(&all, "eth0").addresses.len(), 2, "indexes point at our interface");
+        assert!(has_pod_interface(&all, "eth0") && !has_pod_interface(&all, "x0"));
     }
 
     #[test]

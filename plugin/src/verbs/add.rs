@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use flatnet_core::attach::{self, Extras};
 use flatnet_core::cni::conf::{AddConf, Base};
-use flatnet_core::cni::env::{Env, Target};
+use flatnet_core::cni::env::{Asked, Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::cni::result;
 use flatnet_core::execute::execute;
@@ -24,6 +24,8 @@ use crate::{context, seen};
 
 pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, CniError> {
     let mut conf = base.add_conf()?;
+    apply_args(&mut conf, Asked::read(env)?);
+    refuse_second_place(base, target)?;
     let ipam = Ipam::of(base, env)?;
     let ns = open_sandbox(target)?;
     let inode = ns.inode();
@@ -59,7 +61,32 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         drop(state.addresses().release(ids.owner, &[]));
         drop(state.attachments().remove(&ids.host_if));
     })?;
-    Ok(result::render(base.version, &attachment, &routes(&conf, &attachment), conf.dns.as_ref()))
+    let made = result::render(base.version, &attachment, &routes(&conf, &attachment), conf.dns.as_ref());
+    Ok(match base.prev_result() {
+        Some(before) => result::append(before, made),
+        None => made,
+    })
+}
+
+/// `CNI_ARGS` count where the configuration does not ask (CONVENTIONS: `args` go before `CNI_ARGS`).
+fn apply_args(conf: &mut AddConf, asked: Asked) {
+    if conf.requested.is_empty() {
+        conf.requested = asked.ips;
+    }
+    conf.mac = conf.mac.or(asked.mac);
+}
+
+/// After a plugin that made the pod's interface there is nothing left for us to do.
+fn refuse_second_place(base: &Base, target: &Target) -> Result<(), CniError> {
+    let ifname = target.ifname.as_str();
+    if !base.prev_result().is_some_and(|before| result::has_pod_interface(before, ifname)) {
+        return Ok(());
+    }
+    Err(CniError::new(
+        Code::InvalidConfig,
+        format!("prevResult has the pod's interface {ifname} already: another plugin of the list made it"),
+    )
+    .with("flatnet makes the interface itself: it goes first in the list, in place of that plugin"))
 }
 
 /// Destinations beyond the default ones: the configuration's, then the IPAM plugin's.
