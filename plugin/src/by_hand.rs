@@ -1,9 +1,10 @@
 //! `flatnet` run by a person: what it is, and what is attached on this node.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use flatnet_core::cni::check;
 use flatnet_core::cni::conf::DEFAULT_STATE_DIR;
 use flatnet_core::cni::version::Version;
 use flatnet_node_state::StateDir;
@@ -26,6 +27,9 @@ Usage: flatnet [COMMAND]
 
 Commands:
   list [--state-dir DIR] [--output json]   show this node's attachments
+  check-config FILE                        say everything that is wrong with a configuration (list)
+
+Under the file name loopback it is the loopback plugin that containerd asks for.
 
 Options:
   --help       show this
@@ -38,6 +42,7 @@ enum Asked {
     Help,
     Version,
     List { state_dir: PathBuf, json: bool },
+    CheckConfig(PathBuf),
 }
 
 pub(crate) fn run(io: &mut Io<'_>) -> ExitCode {
@@ -48,6 +53,7 @@ pub(crate) fn run(io: &mut Io<'_>) -> ExitCode {
     let done = match asked {
         Asked::Help => io.stdout.write_all(HELP.as_bytes()).map_err(|e| e.to_string()),
         Asked::Version => version(io.stdout).map_err(|e| e.to_string()),
+        Asked::CheckConfig(file) => check_config(io.stdout, &file),
         Asked::List { state_dir, json } => list(io, &StateDir::new(state_dir), json),
     };
     match done {
@@ -79,8 +85,24 @@ fn parse(args: &[String]) -> Result<Asked, String> {
             }
             Ok(Asked::List { state_dir, json })
         }
+        Some("check-config") => match (args.next(), args.next()) {
+            (Some(file), None) => Ok(Asked::CheckConfig(PathBuf::from(file))),
+            _ => Err("check-config takes one file".to_owned()),
+        },
         Some(other) => Err(format!("unknown command {other:?}")),
     }
+}
+
+/// One line for each problem, so that one run is enough to mend them all.
+fn check_config(stdout: &mut dyn Write, file: &Path) -> Result<(), String> {
+    let name = file.display();
+    let text = std::fs::read(file).map_err(|e| format!("read {name}: {e}"))?;
+    let problems = check::problems(&text);
+    if problems.is_empty() {
+        return writeln!(stdout, "{name}: ok").map_err(|e| e.to_string());
+    }
+    let lines: Vec<String> = problems.iter().map(|problem| format!("{name}: {problem}")).collect();
+    Err(lines.join("\nflatnet: "))
 }
 
 fn version(stdout: &mut dyn Write) -> io::Result<()> {

@@ -6,3 +6,4 @@ pub mod env;
 pub mod conf;
 pub mod result;
 pub mod ipam;
+pub mod check;
