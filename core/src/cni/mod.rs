@@ -4,6 +4,7 @@ pub mod version;
 pub mod error;
 pub mod env;
 pub mod conf;
+mod value;
 pub mod result;
 pub mod ipam;
 pub mod check;
