@@ -51,6 +51,37 @@ impl Dice {
     }
 }
 
+/// The configuration with one value, at the top or one level down, replaced by a likely wrong one.
+fn misvalued(dice: &mut Dice, conf: &Value) -> Value {
+    let values = [
+        json!(null),
+        json!(-1),
+        json!(70_000),
+        json!("x/y"),
+        json!(""),
+        json!([]),
+        json!({ "a": 1 }),
+        json!(["10.22.0.9"]),
+        json!(true),
+        json!("9.9.9"),
+    ];
+    let mut spoilt = conf.clone();
+    let object = spoilt.as_object_mut().expect("a configuration is an object");
+    let keys: Vec<String> = object.keys().filter(|key| *key != "stateDir").cloned().collect();
+    let value = &mut object[&keys[dice.below(keys.len())]];
+    let inner = match value {
+        Value::Object(map) if dice.below(2) == 0 => map.values_mut().next(),
+        Value::Array(list) if dice.below(2) == 0 => list.first_mut(),
+        _ => None,
+    };
+    let replacement = values[dice.below(values.len())].clone();
+    match inner {
+        Some(inner) => *inner = replacement,
+        None => *value = replacement,
+    }
+    spoilt
+}
+
 fn judge(what: &str, answer: &Answer) -> Option<u64> {
     assert!(!answer.stderr.contains("panicked"), "{what}: {}", answer.stderr);
     if answer.ok {
@@ -77,6 +108,14 @@ fn whole(node: &PluginNode) -> Value {
     conf
 }
 
+fn spoil_variable(dice: &mut Dice, call: &mut Call) {
+    let at = dice.below(call.env.len());
+    let mut value = call.env[at].1.clone().into_bytes();
+    dice.spoil(&mut value);
+    value.retain(|b| *b != 0);
+    call.env[at].1 = String::from_utf8_lossy(&value).into_owned();
+}
+
 /// A spoilt state directory is a good one that belongs to somebody else.
 fn writes_elsewhere(stdin: &[u8], conf: &Value) -> bool {
     serde_json::from_slice::<Value>(stdin).is_ok_and(|spoilt| spoilt["stateDir"] != conf["stateDir"])
@@ -92,14 +131,10 @@ fn k11_spoilt_requests_get_an_answer_and_leave_nothing() {
     for round in 0..400 {
         let verb = ["ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION"][round % 6];
         let mut call: Call = node.call(verb, "c", &pod.path(), &conf);
-        if dice.below(4) > 0 {
-            dice.spoil(&mut call.stdin);
-        } else {
-            let at = dice.below(call.env.len());
-            let mut value = call.env[at].1.clone().into_bytes();
-            dice.spoil(&mut value);
-            value.retain(|b| *b != 0);
-            call.env[at].1 = String::from_utf8_lossy(&value).into_owned();
+        match dice.below(4) {
+            0 => dice.spoil(&mut call.stdin),
+            1 | 2 => call.stdin = misvalued(&mut dice, &conf).to_string().into_bytes(),
+            _ => spoil_variable(&mut dice, &mut call),
         }
         if writes_elsewhere(&call.stdin, &conf) {
             continue;
