@@ -24,7 +24,8 @@ pub(crate) fn run(local: &Local) -> anyhow::Result<()> {
     // Held to the end, so that no agent starts meanwhile.
     let lock = state_dir.is_dir().then(|| RunLock::take(state_dir)).transpose()?;
     let mut kernel = NetlinkKernel::open_node().context("open netlink")?;
-    let steps = diff(&Desired::nothing(), &kernel.snapshot()?);
+    let mut steps = diff(&Desired::nothing(), &kernel.snapshot()?);
+    steps.push(Step::DropTable);
     let mut changes = Changes::default();
     let mut failures: Vec<String> =
         apply(&mut kernel, &steps, &mut changes).into_iter().map(|(_, error)| error.to_string()).collect();
@@ -44,7 +45,7 @@ pub(crate) fn run(local: &Local) -> anyhow::Result<()> {
         }
     }
     drop(lock);
-    if steps.is_empty() {
+    if changes.is_empty() && failures.is_empty() {
         output::say("nothing of ours is in the kernel");
     }
     // Only an empty directory goes: what else is in there belongs to the plugin.

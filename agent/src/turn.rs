@@ -11,11 +11,13 @@ use flatnet_core::overlay::desired::{Desired, DesiredError};
 use flatnet_core::overlay::diff::diff;
 use flatnet_core::overlay::settings::Uplink;
 use flatnet_core::overlay::snapshot::Observe;
-use flatnet_core::step::Step;
+use flatnet_core::step::{Masquerade, Outcome, Step};
 
 use crate::config::Config;
 use crate::facts::{self, UplinkError};
 
+/// The agent's chain in our nftables table.
+const MASQUERADE_CHAIN: &str = "masquerade";
 /// Failures beyond this many are counted, not described.
 const DESCRIBED: usize = 50;
 
@@ -84,6 +86,8 @@ impl Changes {
             Step::PutFdb(..) => ("fdb", true),
             Step::DropFdb(..) => ("fdb", false),
             Step::SetSysctl(..) => ("sysctls", true),
+            Step::PutMasquerade(_) => ("masquerade", true),
+            Step::DropTable => ("masquerade", false),
         };
         let (plus, minus) = self.0.entry(kind).or_default();
         *(if made { plus } else { minus }) += 1;
@@ -122,7 +126,8 @@ pub(crate) fn turn<K: Observe>(
     let address = cluster.member(me).ok_or_else(|| DesiredError::NotMember(me.clone()))?.address;
     let found = facts::uplink(&snapshot, &config.interface, address)?;
     let desired = Desired::build(&config.settings, &found.uplink, cluster)?;
-    let steps = diff(&desired, &snapshot);
+    let mut steps = diff(&desired, &snapshot);
+    steps.push(masquerade(config, &desired, cluster));
     drop(snapshot);
     let mut turn = Turn {
         desired,
@@ -143,6 +148,18 @@ pub(crate) fn turn<K: Observe>(
     Ok(turn)
 }
 
+/// The nftables chain as it should be: read back and put right by the kernel's side, every turn.
+fn masquerade(config: &Config, desired: &Desired, cluster: &Cluster) -> Step {
+    if !config.masquerade {
+        return Step::DropTable;
+    }
+    Step::PutMasquerade(Masquerade {
+        chain: MASQUERADE_CHAIN.to_owned(),
+        pods: desired.own.clone(),
+        cluster: cluster.networks.clone(),
+    })
+}
+
 /// Applies `steps`, counts those that were done and answers with those that were not.
 pub(crate) fn apply<'a, K: Observe>(
     kernel: &mut K,
@@ -152,7 +169,8 @@ pub(crate) fn apply<'a, K: Observe>(
     let mut failed = Vec::new();
     for (step, result) in steps.iter().zip(kernel.apply(steps)) {
         match result {
-            Ok(_) => changes.add(step),
+            Ok(Outcome::Done) => changes.add(step),
+            Ok(Outcome::AlreadySo | Outcome::AlreadyGone) => {}
             Err(error) => failed.push((step, error)),
         }
     }

@@ -11,8 +11,8 @@ use crate::link::{AttachmentIds, Mac};
 use crate::names::IfName;
 use crate::node::Attachment;
 use crate::step::{
-    AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Neighbour, Ns, Put, ROUTE_PROTOCOL, Route, Step,
-    VethPair, Via,
+    AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Masquerade, Neighbour, Ns, Put, ROUTE_PROTOCOL,
+    Route, Step, VethPair, Via,
 };
 
 /// The gateway every pod uses, the same on every node: the node's end of its own pair (RFC 3927 range).
@@ -38,6 +38,8 @@ pub struct Extras {
     pub sysctls: BTreeMap<String, String>,
     /// Settings the node needs first, in order.
     pub node_sysctls: Vec<(String, String)>,
+    /// The masquerading chain the node needs first.
+    pub masquerade: Option<Masquerade>,
 }
 
 /// Destinations routed through the pod's gateways: the default route of each family, then the extra ones
@@ -86,6 +88,7 @@ const HOST_CONF: [(Ipv4Conf, u32); 3] =
 pub fn plan_add(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     let mut plan: Vec<Step> =
         extras.node_sysctls.iter().map(|(k, v)| Step::SetSysctl(Ns::Node, k.clone(), v.clone())).collect();
+    plan.extend(extras.masquerade.clone().map(Step::PutMasquerade));
     plan.extend(plan_node(attachment));
     plan.extend(plan_pod(attachment, extras));
     plan

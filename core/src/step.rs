@@ -12,6 +12,9 @@ use crate::names::IfName;
 /// can be told from everyone else's. Documented as `flatnet`.
 pub const ROUTE_PROTOCOL: u8 = 70;
 
+/// Our nftables table, of family `inet`. Nobody else's is touched.
+pub const TABLE: &str = "flatnet";
+
 /// The two network namespaces a plan can speak about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ns {
@@ -205,6 +208,18 @@ pub enum Put {
     Beside,
 }
 
+/// Source translation of what leaves the cluster: packets from pods to anywhere but the cluster's own
+/// networks take the node's address. Never between pods.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Masquerade {
+    /// Name of the chain in our table: one per network that asks for it.
+    pub chain: String,
+    /// Pod subnets of this node.
+    pub pods: Vec<IpNetwork>,
+    /// Destinations that see the pods' own addresses.
+    pub cluster: Vec<IpNetwork>,
+}
+
 /// One request to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
@@ -238,6 +253,10 @@ pub enum Step {
     DropFdb(LinkRef, Fdb),
     /// Write a setting below `/proc/sys`.
     SetSysctl(Ns, String, String),
+    /// Make a masquerading chain of the node what it should be.
+    PutMasquerade(Masquerade),
+    /// Remove our nftables table of the node, and with it all chains.
+    DropTable,
 }
 
 /// What a step that did not fail did.
@@ -256,9 +275,12 @@ impl Step {
     #[must_use]
     pub const fn ns(&self) -> Ns {
         match self {
-            Self::CreateVeth(_) | Self::CreateVxlan(_) | Self::PutNexthop(_) | Self::DropNexthop(_) => {
-                Ns::Node
-            }
+            Self::CreateVeth(_)
+            | Self::CreateVxlan(_)
+            | Self::PutNexthop(_)
+            | Self::DropNexthop(_)
+            | Self::PutMasquerade(_)
+            | Self::DropTable => Ns::Node,
             Self::SetLink(l, _)
             | Self::DeleteLink(l)
             | Self::AddAddr(l, ..)
@@ -290,7 +312,9 @@ impl Step {
             | Self::DropNexthop(_)
             | Self::DropNeighbour(..)
             | Self::DropFdb(..)
-            | Self::SetSysctl(..) => None,
+            | Self::SetSysctl(..)
+            | Self::PutMasquerade(_)
+            | Self::DropTable => None,
         }
     }
 }
@@ -339,6 +363,8 @@ impl fmt::Display for Step {
             Self::PutFdb(link, e) => write!(f, "add fdb {} to {} on {link}", e.mac, e.node),
             Self::DropFdb(link, e) => write!(f, "delete fdb {} to {} from {link}", e.mac, e.node),
             Self::SetSysctl(ns, key, value) => write!(f, "set sysctl {key}={value} on {ns}"),
+            Self::PutMasquerade(m) => write!(f, "masquerade in chain {} of table inet {TABLE}", m.chain),
+            Self::DropTable => write!(f, "delete table inet {TABLE}"),
         }
     }
 }

@@ -10,7 +10,7 @@ use nix::libc::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, ESRCH};
 
 use crate::batch::{Answer, Netlink, Request};
 use crate::netns::{NetnsError, NetnsFd};
-use crate::{facts, msg, sysctl};
+use crate::{facts, msg, nat, sysctl};
 
 /// Explicit interface indexes are drawn from here on up to `i32::MAX`, far above the kernel's own counter.
 const FIRST_INDEX: u32 = 1 << 20;
@@ -165,7 +165,9 @@ impl NetlinkKernel {
                 }
                 None => return Ok(Prepared::AlreadyGone),
             },
-            Step::SetSysctl(..) => return Err(KernelError::new(step, "not a netlink request")),
+            Step::SetSysctl(..) | Step::PutMasquerade(_) | Step::DropTable => {
+                return Err(KernelError::new(step, "not an rtnetlink request"));
+            }
         };
         Ok(Prepared::Request(request))
     }
@@ -235,11 +237,12 @@ impl Kernel for NetlinkKernel {
         let mut results = Vec::with_capacity(steps.len());
         let mut rest = steps;
         while let Some(first) = rest.first() {
-            let settings = is_setting(first);
+            let way = Way::of(first);
             let (batch, after) = rest.split_at(batch_length(rest));
-            results.extend(match settings {
-                true => self.apply_sysctls(batch),
-                false => self.apply_batch(batch, &mut known),
+            results.extend(match way {
+                Way::Setting => self.apply_sysctls(batch),
+                Way::Table => batch.iter().map(nat::apply).collect(),
+                Way::Routing => self.apply_batch(batch, &mut known),
             });
             rest = after;
         }
@@ -251,7 +254,7 @@ impl Kernel for NetlinkKernel {
 /// makes a link whose index the kernel chooses, or takes away one whose name may come back.
 fn batch_length(steps: &[Step]) -> usize {
     let Some(first) = steps.first() else { return 0 };
-    let alike = |step: &&Step| step.ns() == first.ns() && is_setting(step) == is_setting(first);
+    let alike = |step: &&Step| step.ns() == first.ns() && Way::of(step) == Way::of(first);
     let length = steps.iter().take_while(alike).count();
     let ends = |at: &usize| match (&steps[*at], steps.get(at + 1)) {
         (Step::CreateVxlan(_), _) => true,
@@ -261,8 +264,25 @@ fn batch_length(steps: &[Step]) -> usize {
     (0..length).find(ends).map_or(length, |at| at + 1)
 }
 
-const fn is_setting(step: &Step) -> bool {
-    matches!(step, Step::SetSysctl(..))
+/// How the kernel is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Through `/proc/sys`.
+    Setting,
+    /// Through nf_tables.
+    Table,
+    /// Through rtnetlink.
+    Routing,
+}
+
+impl Way {
+    const fn of(step: &Step) -> Self {
+        match step {
+            Step::SetSysctl(..) => Self::Setting,
+            Step::PutMasquerade(_) | Step::DropTable => Self::Table,
+            _ => Self::Routing,
+        }
+    }
 }
 
 fn write_sysctl(step: &Step) -> Result<Outcome, KernelError> {

@@ -53,7 +53,7 @@ pub struct Refusal {
 /// One answer: the bodies of messages the kernel sent for the request (empty for most), or its refusal.
 pub type Answer = Result<Vec<Vec<u8>>, Refusal>;
 
-/// A routing netlink socket. It belongs to the network namespace it was opened in, whoever uses it.
+/// A netlink socket. It belongs to the network namespace it was opened in, whoever uses it.
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
@@ -69,13 +69,25 @@ struct Frame<'a> {
 }
 
 impl Netlink {
-    /// Opens a socket in the current thread's namespace, with extended acknowledgements and strict
-    /// checking of dump filters.
+    /// Opens a routing socket in the current thread's namespace, with extended acknowledgements and
+    /// strict checking of dump filters.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(netlink_sys::protocols::NETLINK_ROUTE)?;
+        Self::open_protocol(netlink_sys::protocols::NETLINK_ROUTE)
+    }
+
+    /// Opens a netfilter socket in the current thread's namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn open_netfilter() -> io::Result<Self> {
+        Self::open_protocol(netlink_sys::protocols::NETLINK_NETFILTER)
+    }
+
+    fn open_protocol(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;
@@ -93,9 +105,30 @@ impl Netlink {
     pub fn batch(&mut self, requests: &[Request]) -> io::Result<Vec<Answer>> {
         let mut answers = Vec::with_capacity(requests.len());
         for chunk in requests.chunks(CHUNK) {
-            answers.extend(self.chunk(chunk)?);
+            let last = chunk.len() - 1;
+            answers.extend(self.chunk(chunk, last, |index, _| index == last)?);
         }
         Ok(answers)
+    }
+
+    /// Sends `requests` as one nf_tables transaction, framed by `begin` and `end`: all are carried out or
+    /// none (nfnetlink_rcv_batch, net/netfilter/nfnetlink.c).
+    ///
+    /// # Errors
+    /// The conversation itself failed.
+    pub fn transaction(
+        &mut self,
+        begin: Request,
+        requests: Vec<Request>,
+        end: Request,
+    ) -> io::Result<Vec<Answer>> {
+        let count = requests.len();
+        let framed: Vec<Request> = [begin].into_iter().chain(requests).chain([end]).collect();
+        // What is refused as a whole is refused at its beginning, and nothing after it is answered.
+        let ends = |index, refused| index == count || (index == 0 && refused);
+        let mut answers = self.chunk(&framed, count, ends)?.into_iter();
+        let whole = answers.next().unwrap_or(Ok(Vec::new()));
+        Ok(answers.take(count).map(|answer| whole.clone().and(answer)).collect())
     }
 
     /// Sends one request.
@@ -107,19 +140,24 @@ impl Netlink {
         answers.into_iter().next().ok_or_else(|| io::Error::other("netlink: no answer"))
     }
 
-    /// Only the last request asks for an acknowledgement: requests are handled in order, refusals are
-    /// always answered, so silence before the last acknowledgement means done.
-    fn chunk(&mut self, requests: &[Request]) -> io::Result<Vec<Answer>> {
+    /// Only the request at `last` asks for an acknowledgement: requests are handled in order, refusals are
+    /// always answered, so silence before that acknowledgement means done. `ends` says after which answer
+    /// (and whether it was a refusal) no further one comes.
+    fn chunk(
+        &mut self,
+        requests: &[Request],
+        last: usize,
+        ends: impl Fn(usize, bool) -> bool,
+    ) -> io::Result<Vec<Answer>> {
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::with_capacity(requests.len() * 128);
         for (i, request) in requests.iter().enumerate() {
             self.sequence = self.sequence.wrapping_add(1);
-            let ack = if i + 1 == requests.len() { NLM_F_ACK } else { 0 };
+            let ack = if i == last { NLM_F_ACK } else { 0 };
             frame(&mut datagram, request, NLM_F_REQUEST | ack | request.flags, self.sequence)?;
         }
         self.socket.send(&datagram, 0)?;
         let mut answers: Vec<Answer> = vec![Ok(Vec::new()); requests.len()];
-        let last = self.sequence;
         let mut open = true;
         while open {
             self.receive(|f| {
@@ -130,7 +168,7 @@ impl Netlink {
                         if let Some(refusal) = refusal(f) {
                             *answer = Err(refusal);
                         }
-                        open &= f.sequence != last;
+                        open &= !ends(index, answer.is_err());
                     }
                     _ => {
                         if let Ok(bodies) = answer {

@@ -59,6 +59,15 @@ impl PluginNode {
         let ns = NetNs::new().expect("make a namespace");
         drop(crate::oracle::command(&ns, "ip addr add 192.0.2.1/32 dev lo"));
         drop(crate::oracle::command(&ns, "ip addr add 2001:db8::1/128 dev lo nodad"));
+        Self::on(ns)
+    }
+
+    /// The plugin on a node that is there already: one of a fabric.
+    ///
+    /// # Panics
+    /// No state directory can be made.
+    #[must_use]
+    pub fn on(ns: NetNs) -> Self {
         Self { ns, state: tempfile::tempdir().expect("make a state directory") }
     }
 

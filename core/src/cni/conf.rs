@@ -50,6 +50,11 @@ pub struct ExtraRoute {
 pub struct AddConf {
     /// Pod subnets of this node; absent: the node snapshot's.
     pub subnets: Option<Vec<IpNetwork>>,
+    /// Networks where the pods' own addresses are seen; absent: `subnets`.
+    pub cluster_networks: Option<Vec<IpNetwork>>,
+    /// Whether what leaves the cluster networks takes the node's address. Only without an agent: with
+    /// one it is the agent's task.
+    pub masquerade: bool,
     /// MTU of the pod's interface; absent: the node snapshot's.
     pub mtu: Option<OverlayMtu>,
     /// Seconds a freed address rests.
@@ -182,12 +187,13 @@ impl Base {
         self.refuse_unsupported()?;
         let runtime = self.runtime_config()?;
         let list_of = |key: &str| self.raw.get(key).map(|v| networks(key, v)).transpose();
-        list_of("clusterNetworks")?;
-        if let Some(v) = self.raw.get("masquerade") {
-            v.as_bool().ok_or_else(|| mistyped("masquerade", v, "true or false"))?;
-        }
         Ok(AddConf {
             subnets: list_of("subnets")?,
+            cluster_networks: list_of("clusterNetworks")?,
+            masquerade: match self.raw.get("masquerade") {
+                None => false,
+                Some(v) => v.as_bool().ok_or_else(|| mistyped("masquerade", v, "true or false"))?,
+            },
             mtu: self.raw.get("mtu").map(mtu).transpose()?,
             cooldown_seconds: match self.raw.get("cooldownSeconds") {
                 None => DEFAULT_COOLDOWN_SECONDS,
@@ -215,13 +221,6 @@ impl Base {
         let refuse = |key: &str, value: &Value| {
             Err(CniError::new(Code::UnsupportedField, format!("{key} is not supported: {value}")))
         };
-        if self.raw.get("masquerade") == Some(&Value::Bool(true)) && self.raw.contains_key("subnets") {
-            return Err(CniError::new(
-                Code::UnsupportedField,
-                "masquerade is not supported without an agent: true",
-            )
-            .with("leave the key out"));
-        }
         let runtime = self.runtime_config()?;
         for key in ["portMappings", "bandwidth"] {
             let asked =

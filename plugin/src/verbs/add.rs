@@ -185,6 +185,7 @@ fn make(
         routes: routes(conf, &attachment),
         sysctls: conf.sysctls.clone(),
         node_sysctls: if source.settings.alone { node_sysctls(&attachment) } else { Vec::new() },
+        masquerade: source.settings.masquerade.clone(),
     };
     execute(kernel, &attach::plan_add(&attachment, &extras)).map_err(|e| context::exec(&e))?;
     Ok(attachment)

@@ -6,11 +6,13 @@ use flatnet_core::cni::env::{Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::cni::result;
 use flatnet_core::link::AttachmentIds;
-use flatnet_kernel::NetlinkKernel;
+use flatnet_core::step::TABLE;
+use flatnet_kernel::{NetlinkKernel, nat};
 use flatnet_node_state::StateDir;
 
 use super::add::{open_sandbox, routes};
 use crate::ipam::Ipam;
+use crate::settings::Settings;
 use crate::{context, seen};
 
 pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniError> {
@@ -21,16 +23,13 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniE
     let promise = result::promise(promise, target.ifname.as_str());
     let ids = AttachmentIds::of(&target.container, &target.ifname);
     let ns = open_sandbox(target)?;
-    let record = StateDir::new(&base.state_dir)
-        .attachments()
-        .get(&ids.host_if)
-        .map_err(|e| context::state(&e))?
-        .ok_or_else(|| {
-            CniError::new(
-                Code::Differs,
-                format!("there is no record of container {} interface {}", target.container, target.ifname),
-            )
-        })?;
+    let state = StateDir::new(&base.state_dir);
+    let record = state.attachments().get(&ids.host_if).map_err(|e| context::state(&e))?.ok_or_else(|| {
+        CniError::new(
+            Code::Differs,
+            format!("there is no record of container {} interface {}", target.container, target.ifname),
+        )
+    })?;
     if record.netns_inode != ns.inode() {
         return Err(CniError::new(
             Code::Differs,
@@ -42,5 +41,18 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniE
     let seen = seen::attachment(&mut kernel, &record)?;
     let extra = routes(&conf, &record);
     attach::check(&record, &extra, &promise, &seen).map_err(|e| CniError::new(Code::Differs, e))?;
+    check_masquerade(&Settings::resolve(base, &conf, &state)?)?;
     Ipam::of(base, env)?.map_or(Ok(()), |ipam| ipam.forward("CHECK"))
+}
+
+/// The chain that ADD made sure of: somebody may have flushed it since.
+fn check_masquerade(settings: &Settings) -> Result<(), CniError> {
+    let Some(masquerade) = &settings.masquerade else { return Ok(()) };
+    if nat::is_masquerading(masquerade).map_err(|e| context::io("read the nftables table", &e))? {
+        return Ok(());
+    }
+    Err(CniError::new(
+        Code::Differs,
+        format!("chain {} of table inet {TABLE}: expected as ADD made it, found changed", masquerade.chain),
+    ))
 }
