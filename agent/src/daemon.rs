@@ -49,6 +49,8 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     let (store, state) = watch::channel(StoreState::default());
     // Before anything is read: what changes from here on wakes us.
     let events = Events::open().and_then(readable).context("subscribe to kernel events")?;
+    // A kernel without nf_tables has no table that could change.
+    let table = Events::open_table().and_then(readable).ok();
     tracing::info!(
         node = %config.settings.node,
         backend = %config.settings.backend,
@@ -65,7 +67,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         let serve = health::serve(listen, heard, Arc::clone(&metrics), stop.clone());
         tasks.spawn(async move { ("health server", serve.await.map_err(Into::into)) });
     }
-    let reconciler = Reconciler::new(config, events, state, Voice { pulse, metrics })?;
+    let reconciler = Reconciler::new(config, Ears { events, table }, state, Voice { pulse, metrics })?;
     let loop_stop = stop.clone();
     tasks.spawn(async move { ("reconciler", reconciler.run(loop_stop).await) });
     let result = tokio::select! {
@@ -96,11 +98,18 @@ struct Voice {
     metrics: Arc<Metrics>,
 }
 
+/// What wakes the reconciler.
+struct Ears {
+    events: AsyncFd<Events>,
+    /// Our nftables table, where the kernel has such.
+    table: Option<AsyncFd<Events>>,
+}
+
 struct Reconciler {
     config: Arc<Config>,
     /// Away while a turn runs.
     kernel: Option<NetlinkKernel>,
-    events: AsyncFd<Events>,
+    ears: Ears,
     store: watch::Receiver<StoreState>,
     pacing: Pacing,
     status: Status,
@@ -114,13 +123,13 @@ struct Reconciler {
 impl Reconciler {
     fn new(
         config: Config,
-        events: AsyncFd<Events>,
+        ears: Ears,
         store: watch::Receiver<StoreState>,
         voice: Voice,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             kernel: Some(NetlinkKernel::open_node().context("open netlink")?),
-            events,
+            ears,
             store,
             pacing: Pacing::default(),
             status: Status::new(&config),
@@ -142,12 +151,17 @@ impl Reconciler {
                 // Cancel safe: what is new stays marked as new until it is looked at.
                 changed = self.store.changed() => changed.context("the store ended")?,
                 // Cancel safe: events that were read are a reason to look, and we do look.
-                woken = wake(&mut self.events) => woken.context("kernel events")?,
+                woken = wake(&mut self.ears.events) => woken.context("kernel events")?,
+                // Cancel safe: as above.
+                woken = wake_if_there(self.ears.table.as_mut()) => woken.context("nftables events")?,
                 // Cancel safe: a timer.
                 () = tokio::time::sleep(pause) => {}
             }
             tokio::time::sleep(self.pacing.gather(Instant::now())).await;
-            self.events.get_mut().drain().context("kernel events")?;
+            self.ears.events.get_mut().drain().context("kernel events")?;
+            if let Some(table) = &mut self.ears.table {
+                table.get_mut().drain().context("nftables events")?;
+            }
             self.take_turn().await?;
         }
     }
@@ -271,5 +285,13 @@ async fn wake(events: &mut AsyncFd<Events>) -> std::io::Result<()> {
         if look {
             return Ok(());
         }
+    }
+}
+
+/// The same for a subscription that need not be there.
+async fn wake_if_there(events: Option<&mut AsyncFd<Events>>) -> std::io::Result<()> {
+    match events {
+        Some(events) => wake(events).await,
+        None => std::future::pending().await,
     }
 }

@@ -87,7 +87,7 @@ impl Changes {
             Step::DropFdb(..) => ("fdb", false),
             Step::SetSysctl(..) => ("sysctls", true),
             Step::PutMasquerade(_) => ("masquerade", true),
-            Step::DropTable => ("masquerade", false),
+            Step::DropMasquerade(_) | Step::DropTable => ("masquerade", false),
         };
         let (plus, minus) = self.0.entry(kind).or_default();
         *(if made { plus } else { minus }) += 1;
@@ -151,7 +151,7 @@ pub(crate) fn turn<K: Observe>(
 /// The nftables chain as it should be: read back and put right by the kernel's side, every turn.
 fn masquerade(config: &Config, desired: &Desired, cluster: &Cluster) -> Step {
     if !config.masquerade {
-        return Step::DropTable;
+        return Step::DropMasquerade(MASQUERADE_CHAIN.to_owned());
     }
     Step::PutMasquerade(Masquerade {
         chain: MASQUERADE_CHAIN.to_owned(),

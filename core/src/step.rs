@@ -255,6 +255,8 @@ pub enum Step {
     SetSysctl(Ns, String, String),
     /// Make a masquerading chain of the node what it should be.
     PutMasquerade(Masquerade),
+    /// Remove one masquerading chain of the node.
+    DropMasquerade(String),
     /// Remove our nftables table of the node, and with it all chains.
     DropTable,
 }
@@ -280,6 +282,7 @@ impl Step {
             | Self::PutNexthop(_)
             | Self::DropNexthop(_)
             | Self::PutMasquerade(_)
+            | Self::DropMasquerade(_)
             | Self::DropTable => Ns::Node,
             Self::SetLink(l, _)
             | Self::DeleteLink(l)
@@ -314,6 +317,7 @@ impl Step {
             | Self::DropFdb(..)
             | Self::SetSysctl(..)
             | Self::PutMasquerade(_)
+            | Self::DropMasquerade(_)
             | Self::DropTable => None,
         }
     }
@@ -364,6 +368,7 @@ impl fmt::Display for Step {
             Self::DropFdb(link, e) => write!(f, "delete fdb {} to {} from {link}", e.mac, e.node),
             Self::SetSysctl(ns, key, value) => write!(f, "set sysctl {key}={value} on {ns}"),
             Self::PutMasquerade(m) => write!(f, "masquerade in chain {} of table inet {TABLE}", m.chain),
+            Self::DropMasquerade(chain) => write!(f, "delete chain {chain} of table inet {TABLE}"),
             Self::DropTable => write!(f, "delete table inet {TABLE}"),
         }
     }

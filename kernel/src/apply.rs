@@ -165,7 +165,7 @@ impl NetlinkKernel {
                 }
                 None => return Ok(Prepared::AlreadyGone),
             },
-            Step::SetSysctl(..) | Step::PutMasquerade(_) | Step::DropTable => {
+            Step::SetSysctl(..) | Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => {
                 return Err(KernelError::new(step, "not an rtnetlink request"));
             }
         };
@@ -279,7 +279,7 @@ impl Way {
     const fn of(step: &Step) -> Self {
         match step {
             Step::SetSysctl(..) => Self::Setting,
-            Step::PutMasquerade(_) | Step::DropTable => Self::Table,
+            Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => Self::Table,
             _ => Self::Routing,
         }
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use flatnet_core::link::is_host_if;
 use flatnet_core::overlay::is_tunnel_if;
-use flatnet_core::step::ROUTE_PROTOCOL;
+use flatnet_core::step::{ROUTE_PROTOCOL, TABLE};
 use netlink_packet_core::{NLM_F_REPLACE, NlasIterator};
 use netlink_sys::{Socket, SocketAddr};
 use nix::libc::ENOBUFS;
@@ -35,12 +35,24 @@ const RTM_DELNEXTHOP: u16 = 105;
 const IFLA_IFNAME: u16 = 3;
 const NETCONFA_IFINDEX: u16 = 1;
 
+/// Changes of nf_tables (`NFNLGRP_NFTABLES`, include/uapi/linux/netfilter/nfnetlink.h).
+const TABLES: u32 = 7;
+/// `NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, `NFTA_RULE_TABLE` and their like.
+const NFTA_TABLE: u16 = 1;
+
 /// A subscription to the namespace it was opened in. Readable when there may be something.
 #[derive(Debug)]
 pub struct Events {
     socket: Socket,
     buffer: Vec<u8>,
-    links: Links,
+    subject: Subject,
+}
+
+/// What is listened for.
+#[derive(Debug)]
+enum Subject {
+    Routing(Links),
+    Table,
 }
 
 impl Events {
@@ -49,14 +61,27 @@ impl Events {
     /// # Errors
     /// The kernel refuses.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(netlink_sys::protocols::NETLINK_ROUTE)?;
+        let routing = Subject::Routing(Links::default());
+        Self::subscribe(netlink_sys::protocols::NETLINK_ROUTE, &GROUPS, routing)
+    }
+
+    /// Subscribes to changes of our nftables table, whoever makes them.
+    ///
+    /// # Errors
+    /// The kernel refuses, or has no nf_tables.
+    pub fn open_table() -> io::Result<Self> {
+        Self::subscribe(netlink_sys::protocols::NETLINK_NETFILTER, &[TABLES], Subject::Table)
+    }
+
+    fn subscribe(protocol: isize, groups: &[u32], subject: Subject) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind(&SocketAddr::new(0, 0))?;
         socket.set_non_blocking(true)?;
         socket.set_rx_buf_sz(QUEUE)?;
-        for group in GROUPS {
-            socket.add_membership(group)?;
+        for group in groups {
+            socket.add_membership(*group)?;
         }
-        Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BUFFER), links: Links::default() })
+        Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BUFFER), subject })
     }
 
     /// Reads all that is queued and tells whether to look again. A queue that overran is a reason to.
@@ -68,7 +93,7 @@ impl Events {
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, 0) {
-                Ok(_) => look |= self.links.any_relevant(&self.buffer),
+                Ok(_) => look |= self.subject.any_relevant(&self.buffer),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(look),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.raw_os_error() == Some(ENOBUFS) => look = true,
@@ -104,18 +129,32 @@ enum Link {
     Other,
 }
 
-impl Links {
+impl Subject {
     fn any_relevant(&mut self, mut datagram: &[u8]) -> bool {
         let mut any = false;
         while let Some(length) = word(datagram, 0) {
             let length = length as usize;
             let Some(body) = datagram.get(HEADER..length) else { break };
-            any |= self.is_relevant(half(datagram, 4), half(datagram, 6), body);
+            any |= match self {
+                Self::Routing(links) => links.is_relevant(half(datagram, 4), half(datagram, 6), body),
+                Self::Table => names_our_table(body),
+            };
             datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         any
     }
+}
 
+/// Other components change tables of their own all day.
+fn names_our_table(body: &[u8]) -> bool {
+    // struct nfgenmsg comes first
+    let attributes = NlasIterator::new(body.get(4..).unwrap_or_default());
+    attributes.flatten().any(|attribute| {
+        attribute.kind() == NFTA_TABLE && attribute.value().strip_suffix(&[0]) == Some(TABLE.as_bytes())
+    })
+}
+
+impl Links {
     /// Whether a change may concern what is ours. Pods come and go without the agent: their links and
     /// host routes are the plugin's. When in doubt the answer is yes.
     fn is_relevant(&mut self, kind: u16, flags: u16, body: &[u8]) -> bool {
@@ -190,7 +229,7 @@ mod tests {
         datagram.extend(flags.to_ne_bytes());
         datagram.extend([0; 8]);
         datagram.extend(body);
-        Links::default().any_relevant(&datagram)
+        Subject::Routing(Links::default()).any_relevant(&datagram)
     }
 
     fn link(name: &str) -> Vec<u8> {
@@ -222,6 +261,21 @@ mod tests {
 
     #[test]
     fn a_cut_message_ends_the_datagram() {
-        assert!(!Links::default().any_relevant(&[200, 0, 0, 0, 16, 0]));
+        assert!(!Subject::Routing(Links::default()).any_relevant(&[200, 0, 0, 0, 16, 0]));
+    }
+
+    #[test]
+    fn only_our_own_table_is_listened_to() {
+        let about = |table: &[u8]| {
+            let mut body = vec![1, 0, 0, 0];
+            let length = u16::try_from(4 + table.len()).unwrap();
+            body.extend_from_slice(&length.to_ne_bytes());
+            body.extend_from_slice(&1u16.to_ne_bytes());
+            body.extend_from_slice(table);
+            names_our_table(&body)
+        };
+        assert!(about(b"flatnet\0"));
+        assert!(!about(b"flatnet-ipv4\0") && !about(b"kube-proxy\0") && !about(b""));
+        assert!(!names_our_table(b"x"));
     }
 }

@@ -1,11 +1,14 @@
 //! nf_tables requests (include/uapi/linux/netfilter/nf_tables.h), as much as our table needs. Numbers go
 //! over the wire in network byte order.
 
+use flatnet_core::link::HOST_IF_PREFIX;
 use flatnet_core::step::{Masquerade, TABLE};
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLA_F_NESTED, NLM_F_CREATE, NlasIterator};
+use netlink_packet_core::{
+    DecodeError, DefaultNla, Emitable, NLA_F_NESTED, NLM_F_APPEND, NLM_F_CREATE, NlasIterator,
+};
 
-use super::{nla, octets};
+use super::{NEW, nla, octets};
 use crate::batch::Request;
 
 const SUBSYSTEM: u16 = 10;
@@ -14,10 +17,10 @@ const NFNL_MSG_BATCH_END: u16 = 0x11;
 const NEWTABLE: u16 = SUBSYSTEM << 8;
 const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
+const DELCHAIN: u16 = SUBSYSTEM << 8 | 5;
 const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
 const GETRULE: u16 = SUBSYSTEM << 8 | 7;
 const DELRULE: u16 = SUBSYSTEM << 8 | 8;
-const NLM_F_APPEND: u16 = netlink_packet_core::NLM_F_APPEND;
 
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
@@ -70,15 +73,32 @@ pub(crate) fn dump_rules(chain: &str) -> Request {
     request(GETRULE, 0, vec![text(1, TABLE), text(2, chain)])
 }
 
-/// Makes table and chain where they are not, and the chain's rules anew.
-pub(crate) fn put_masquerade(masquerade: &Masquerade) -> Vec<Request> {
+pub(crate) fn delete_chain(chain: &str) -> Request {
+    request(DELCHAIN, 0, vec![text(1, TABLE), text(3, chain)])
+}
+
+/// What becomes of a chain that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// The transaction is refused: deleting rules costs a grace period, and somebody else may just have
+    /// made the same chain.
+    Refuse,
+    /// Its rules are written anew.
+    Rewrite,
+}
+
+/// Makes the table where it is not, and the chain with its rules.
+pub(crate) fn put_masquerade(masquerade: &Masquerade, existing: Existing) -> Vec<Request> {
     let hook = nested(4, &[number(1, NF_INET_POST_ROUTING), number(2, NF_IP_PRI_NAT_SRC)]);
     let chain = vec![text(1, TABLE), text(3, &masquerade.chain), hook, text(7, "nat")];
-    let mut all = vec![
-        request(NEWTABLE, NLM_F_CREATE, vec![text(1, TABLE)]),
-        request(NEWCHAIN, NLM_F_CREATE, chain),
-        request(DELRULE, 0, vec![text(1, TABLE), text(2, &masquerade.chain)]),
-    ];
+    let mut all = vec![request(NEWTABLE, NLM_F_CREATE, vec![text(1, TABLE)])];
+    match existing {
+        Existing::Refuse => all.push(request(NEWCHAIN, NEW, chain)),
+        Existing::Rewrite => {
+            all.push(request(NEWCHAIN, NLM_F_CREATE, chain));
+            all.push(request(DELRULE, 0, vec![text(1, TABLE), text(2, &masquerade.chain)]));
+        }
+    }
     for rule in rules(masquerade) {
         let attributes = vec![
             text(1, TABLE),
@@ -108,6 +128,8 @@ pub(crate) fn mark(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 enum Rule {
+    /// Packets that leave towards one of this node's pods stay as they are, whichever network it is on.
+    KeepToPods,
     /// Packets to here stay as they are.
     Keep(IpNetwork),
     /// Packets from here take the node's address.
@@ -117,14 +139,16 @@ enum Rule {
 /// Destinations in the cluster and multicast first, whatever the source.
 fn rules(masquerade: &Masquerade) -> Vec<Rule> {
     let multicast = ["224.0.0.0/4", "ff00::/8"].map(|s| s.parse().expect("a network"));
+    let to_pods = [Rule::KeepToPods].into_iter();
     let keep = masquerade.cluster.iter().copied().chain(multicast).map(Rule::Keep);
-    keep.chain(masquerade.pods.iter().copied().map(Rule::Masquerade)).collect()
+    to_pods.chain(keep).chain(masquerade.pods.iter().copied().map(Rule::Masquerade)).collect()
 }
 
 impl Rule {
     /// A comment, as `nft list ruleset` shows it (libnftnl's `NFTNL_UDATA_RULE_COMMENT`, type 0).
     fn userdata(&self) -> Vec<u8> {
         let comment = match self {
+            Self::KeepToPods => "to pods of this node: keep".to_owned(),
             Self::Keep(to) => format!("to {to}: keep"),
             Self::Masquerade(from) => format!("from {from}: masquerade"),
         };
@@ -136,11 +160,15 @@ impl Rule {
 
     fn expressions(&self) -> Vec<DefaultNla> {
         match self {
+            Self::KeepToPods => {
+                const NFT_META_OIFNAME: u32 = 7;
+                let name = expression("meta", &[number(1, NFT_REG_1), number(2, NFT_META_OIFNAME)]);
+                // Compared as far as it goes: any name that begins so.
+                vec![name, equal(HOST_IF_PREFIX.as_bytes()), verdict_return()]
+            }
             Self::Keep(to) => {
                 let mut all = matching(*to, Side::Destination);
-                // NFT_RETURN is -5.
-                let verdict = nested(2, &[number(1, (-5i32).cast_unsigned())]);
-                all.push(expression("immediate", &[number(1, 0), nested(2, &[verdict])]));
+                all.push(verdict_return());
                 all
             }
             Self::Masquerade(from) => {
@@ -150,6 +178,12 @@ impl Rule {
             }
         }
     }
+}
+
+fn verdict_return() -> DefaultNla {
+    const NFT_RETURN: i32 = -5;
+    let verdict = nested(2, &[number(1, NFT_RETURN.cast_unsigned())]);
+    expression("immediate", &[number(1, 0), nested(2, &[verdict])])
 }
 
 #[derive(Clone, Copy)]
