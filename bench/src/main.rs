@@ -59,6 +59,7 @@ fn run(args: &Args) -> Result<()> {
     // needs: none is let go before the last figure is taken.
     let mut pods = Vec::new();
     for round in 0..args.rounds {
+        contender::settle();
         floor.push(contender::floor(&node)?);
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
