@@ -8,11 +8,10 @@ use ipnetwork::IpNetwork;
 
 use crate::cni::result::Promise;
 use crate::link::{AttachmentIds, Mac};
-use crate::names::IfName;
 use crate::node::Attachment;
 use crate::step::{
-    AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Masquerade, Neighbour, Ns, Put, ROUTE_PROTOCOL,
-    Route, Step, VethPair, Via,
+    AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Masquerade, Neighbour, Ns, Put, Route, Step,
+    VethPair, Via,
 };
 
 /// The gateway every pod uses, the same on every node: the node's end of its own pair (RFC 3927 range).
@@ -341,13 +340,6 @@ fn routes(end: &SeenEnd) -> Vec<RouteText> {
 
 fn neighbours(end: &SeenEnd) -> Vec<NeighbourText> {
     end.neighbours.iter().map(|n| NeighbourText(*n)).collect()
-}
-
-/// Whether a route of protocol `protocol` through the link `name` belongs to a pod: such routes come and
-/// go with attachments and are none of the agent's business.
-#[must_use]
-pub fn is_pod_route(protocol: u8, name: &IfName) -> bool {
-    protocol == ROUTE_PROTOCOL && crate::link::is_host_if(name.as_str())
 }
 
 #[cfg(test)]

@@ -61,11 +61,12 @@ pub struct Netlink {
     buffer: Vec<u8>,
 }
 
-struct Frame<'a> {
-    kind: u16,
-    flags: u16,
+/// One message of a datagram (`struct nlmsghdr`, include/uapi/linux/netlink.h).
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
     sequence: u32,
-    body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 impl Netlink {
@@ -274,7 +275,8 @@ fn frame(out: &mut Vec<u8>, request: &Request, flags: u16, sequence: u32) -> io:
     Ok(())
 }
 
-fn split(data: &[u8]) -> Option<(Frame<'_>, &[u8])> {
+/// The first message of `data`, and what follows it; `None` where no whole one is left.
+pub(crate) fn split(data: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     let word = |at: usize| data.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
     let half = |at: usize| data.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes);
     let length = word(0)? as usize;

@@ -12,13 +12,14 @@ use netlink_packet_core::{NLM_F_REPLACE, NlasIterator};
 use netlink_sys::{Socket, SocketAddr};
 use nix::libc::ENOBUFS;
 
+use crate::batch::split;
+
 /// Links, addresses, routes, neighbours, nexthops and per-link settings, both families (`RTNLGRP_*`,
 /// include/uapi/linux/rtnetlink.h).
 const GROUPS: [u32; 9] = [1, 3, 5, 7, 9, 11, 24, 25, 32];
 /// Bytes the kernel may queue before it drops (and says so with `ENOBUFS`).
 const QUEUE: u32 = 1 << 20;
 const RECEIVE_BUFFER: usize = 32 * 1024;
-const HEADER: usize = 16;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -132,14 +133,12 @@ enum Link {
 impl Subject {
     fn any_relevant(&mut self, mut datagram: &[u8]) -> bool {
         let mut any = false;
-        while let Some(length) = word(datagram, 0) {
-            let length = length as usize;
-            let Some(body) = datagram.get(HEADER..length) else { break };
+        while let Some((message, rest)) = split(datagram) {
             any |= match self {
-                Self::Routing(links) => links.is_relevant(half(datagram, 4), half(datagram, 6), body),
-                Self::Table => names_our_table(body),
+                Self::Routing(links) => links.is_relevant(message.kind, message.flags, message.body),
+                Self::Table => names_our_table(message.body),
             };
-            datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+            datagram = rest;
         }
         any
     }
@@ -214,17 +213,13 @@ fn word(data: &[u8], at: usize) -> Option<u32> {
     data.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
-fn half(data: &[u8], at: usize) -> u16 {
-    data.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_ne_bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn relevant(kind: u16, flags: u16, body: &[u8]) -> bool {
         let mut datagram = Vec::new();
-        datagram.extend(u32::try_from(HEADER + body.len()).unwrap().to_ne_bytes());
+        datagram.extend(u32::try_from(16 + body.len()).unwrap().to_ne_bytes());
         datagram.extend(kind.to_ne_bytes());
         datagram.extend(flags.to_ne_bytes());
         datagram.extend([0; 8]);

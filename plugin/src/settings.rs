@@ -3,6 +3,7 @@
 use flatnet_core::cni::conf::{AddConf, Base};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::link::OverlayMtu;
+use flatnet_core::node::NodeSnapshot;
 use flatnet_core::step::Masquerade;
 use flatnet_node_state::StateDir;
 use ipnetwork::IpNetwork;
@@ -26,59 +27,23 @@ impl Settings {
     /// # Errors
     /// Neither the configuration nor a snapshot says which addresses pods get.
     pub(crate) fn resolve(base: &Base, conf: &AddConf, state: &StateDir) -> Result<Self, CniError> {
-        let mut settings = Self::addresses(base, conf, state)?;
-        if conf.masquerade {
-            settings.masquerade = Some(settings.chain(base, conf, state)?);
-        }
-        Ok(settings)
-    }
-
-    /// One chain per network, so that two networks of one node do not take turns.
-    fn chain(&self, base: &Base, conf: &AddConf, state: &StateDir) -> Result<Masquerade, CniError> {
-        let of_snapshot = || state.snapshot().ok().flatten().map(|s| s.cluster_networks);
-        let cluster = match &conf.cluster_networks {
-            Some(networks) => networks.clone(),
-            None if conf.subnets.is_none() => of_snapshot().unwrap_or_default(),
-            None => self.subnets.clone(),
-        };
-        let pods = if self.subnets.is_empty() { cluster.clone() } else { self.subnets.clone() };
-        if pods.is_empty() {
-            return Err(CniError::new(
-                Code::InvalidConfig,
-                "masquerade true: with an IPAM plugin it needs clusterNetworks, to know what is inside",
-            ));
-        }
-        Ok(Masquerade { chain: format!("masquerade-{}", base.name), pods, cluster })
-    }
-
-    fn addresses(base: &Base, conf: &AddConf, state: &StateDir) -> Result<Self, CniError> {
-        let masquerade = None;
-        if let (Some(subnets), mtu @ Some(_), None) = (&conf.subnets, conf.mtu, &conf.ipam) {
-            return Ok(Self { subnets: subnets.clone(), mtu, alone: true, masquerade });
-        }
-        let snapshot = match state.snapshot() {
-            Ok(snapshot) => snapshot,
-            // Stand-alone needs none, so a damaged one stops nothing there.
-            Err(_) if conf.subnets.is_some() || conf.ipam.is_some() => None,
-            Err(e) => return Err(context::state(&e)),
-        };
+        let snapshot = snapshot(conf, state)?;
         let mtu = conf.mtu.or(snapshot.as_ref().map(|s| s.mtu));
-        if conf.ipam.is_some() {
-            return Ok(Self { subnets: Vec::new(), mtu, alone: snapshot.is_none(), masquerade });
-        }
-        match (&conf.subnets, snapshot) {
-            (Some(subnets), snapshot) => {
-                Ok(Self { subnets: subnets.clone(), mtu, alone: snapshot.is_none(), masquerade })
+        let alone = snapshot.is_none();
+        let (subnets, cluster) = match (&conf.ipam, &conf.subnets, snapshot) {
+            (Some(_), None, snapshot) => (Vec::new(), snapshot.map_or(Vec::new(), |s| s.cluster_networks)),
+            (Some(_), Some(_), _) => (Vec::new(), Vec::new()),
+            (None, Some(subnets), _) => (subnets.clone(), subnets.clone()),
+            (None, None, Some(s)) if !s.subnets.is_empty() => (s.subnets, s.cluster_networks),
+            (None, None, Some(_)) => return Err(not_ready("the node has no pod subnet yet")),
+            (None, None, None) => {
+                let path = base.state_dir.join("node.json");
+                return Err(not_ready(&format!("there is no node snapshot at {}", path.display())));
             }
-            (None, Some(snapshot)) if !snapshot.subnets.is_empty() => {
-                Ok(Self { subnets: snapshot.subnets, mtu, alone: false, masquerade })
-            }
-            (None, Some(_)) => Err(not_ready("the node has no pod subnet yet")),
-            (None, None) => Err(not_ready(&format!(
-                "there is no node snapshot at {}",
-                base.state_dir.join("node.json").display()
-            ))),
-        }
+        };
+        let cluster = conf.cluster_networks.clone().unwrap_or(cluster);
+        let masquerade = conf.masquerade.then(|| chain(base, &subnets, cluster)).transpose()?;
+        Ok(Self { subnets, mtu, alone, masquerade })
     }
 
     /// Subnets by family, IPv4 first; within a family in the order given.
@@ -89,6 +54,31 @@ impl Settings {
             (!of_family.is_empty()).then_some(of_family)
         })
     }
+}
+
+/// What the agent wrote; not even read where the configuration says everything itself.
+fn snapshot(conf: &AddConf, state: &StateDir) -> Result<Option<NodeSnapshot>, CniError> {
+    if conf.subnets.is_some() && conf.mtu.is_some() && conf.ipam.is_none() {
+        return Ok(None);
+    }
+    match state.snapshot() {
+        Ok(snapshot) => Ok(snapshot),
+        // Stand-alone needs none, so a damaged one stops nothing there.
+        Err(_) if conf.subnets.is_some() || conf.ipam.is_some() => Ok(None),
+        Err(e) => Err(context::state(&e)),
+    }
+}
+
+/// One chain per network, so that two networks of one node do not take turns.
+fn chain(base: &Base, subnets: &[IpNetwork], cluster: Vec<IpNetwork>) -> Result<Masquerade, CniError> {
+    let pods = if subnets.is_empty() { cluster.clone() } else { subnets.to_vec() };
+    if pods.is_empty() {
+        return Err(CniError::new(
+            Code::InvalidConfig,
+            "masquerade true: with an IPAM plugin it needs clusterNetworks, to know what is inside",
+        ));
+    }
+    Ok(Masquerade { chain: format!("masquerade-{}", base.name), pods, cluster })
 }
 
 fn not_ready(why: &str) -> CniError {

@@ -282,6 +282,24 @@ fn a_snapshot_alone_is_enough() {
     assert!(addresses(&answer.json)[0].to_string().starts_with("10.244.1."));
 }
 
+/// CHECK is about one pod: what the agent says of the node today does not matter to it.
+#[test]
+fn check_needs_no_snapshot() {
+    let (node, pod) = (PluginNode::new(), pod());
+    let snapshot = node.state_dir().join("node.json");
+    let text = json!({
+        "version": 1, "node": "n1", "subnets": ["10.244.1.0/24"], "clusterNetworks": ["10.244.0.0/16"],
+        "mtu": 1450, "segmentSize": 65536, "masquerade": true,
+    });
+    std::fs::write(&snapshot, text.to_string()).unwrap();
+    let mut conf =
+        json!({ "cniVersion": "1.1.0", "name": "n", "type": "flatnet", "stateDir": node.state_dir() });
+    conf["prevResult"] = node.run(&node.call("ADD", "c1", &pod.path(), &conf)).json;
+    std::fs::remove_file(&snapshot).unwrap();
+    let answer = node.run(&node.call("CHECK", "c1", &pod.path(), &conf));
+    assert!(answer.ok, "{}", answer.json);
+}
+
 #[test]
 fn a18_fifty_adds_at_once_give_fifty_addresses() {
     let node = PluginNode::new();

@@ -41,7 +41,9 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniE
     let seen = seen::attachment(&mut kernel, &record)?;
     let extra = routes(&conf, &record);
     attach::check(&record, &extra, &promise, &seen).map_err(|e| CniError::new(Code::Differs, e))?;
-    check_masquerade(&Settings::resolve(base, &conf, &state)?)?;
+    if conf.masquerade {
+        check_masquerade(&Settings::resolve(base, &conf, &state)?)?;
+    }
     Ipam::of(base, env)?.map_or(Ok(()), |ipam| ipam.forward("CHECK"))
 }
 
