@@ -12,7 +12,7 @@ BUILT := target/$(HOST)/release
 PROGRAMS := flatnet flatnetd flatpod
 BUILD_PACKAGES := gcc libc6-dev
 TEST_PACKAGES := iproute2 iputils-ping nftables procps strace
-BENCH_PACKAGES := containernetworking-plugins
+BENCH_PACKAGES := containernetworking-plugins netavark iptables
 
 # $(call apt,PACKAGES): installs those that are missing.
 apt = missing=""; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' \
@@ -45,7 +45,9 @@ test: setup-test build ## run every test (as root: they make network namespaces)
 bench: build ## measure against the reference plugins
 	@$(call apt,$(BENCH_PACKAGES))
 	cargo build --release --locked -p flatnet-bench
-	$(BUILT)/cni-bench --bin-dir target/release
+	@mkdir -p target/bench
+	@for c in floor launch; do gcc -O2 -Wall -Wextra -static -s -o target/bench/$$c bench/c/$$c.c; done
+	$(BUILT)/cni-bench --bin-dir target/release --c-dir target/bench --svg target/bench/cni.svg
 
 lint: ## check formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -1,14 +1,15 @@
-//! What is measured: a plugin with its configuration, run as a runtime would run it.
+//! What is measured: a chain of plugins with its configuration, run as a runtime would run it, or another
+//! program that does a plugin's work.
 
-use std::fs::File;
-use std::io::Write;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use netns_fixtures::NetNs;
 use serde_json::{Value, json};
+
+use crate::usage::{Launcher, Usage};
 
 /// ADD or DEL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,101 +27,169 @@ impl Verb {
     }
 }
 
-/// One plugin with its configuration.
-#[derive(Debug)]
+/// One way of connecting a pod.
+#[derive(Debug, Clone)]
 pub(crate) struct Contender {
     pub(crate) name: String,
-    program: PathBuf,
-    path: PathBuf,
-    /// The configuration in a file, so that handing it over costs every contender the same.
-    conf: PathBuf,
+    pub(crate) kind: Kind,
 }
 
-/// flatnet first: the others are shown as multiples of it.
-pub(crate) fn all(bin_dir: &Path, reference_dir: &Path, state: &Path) -> Result<Vec<Contender>> {
-    let flatnet = |name: &str, subnets: Value, dir: &str| {
-        let conf = json!({ "type": "flatnet", "stateDir": state.join(dir), "subnets": subnets, "mtu": 1500 });
-        (name.to_owned(), bin_dir.join("flatnet"), conf)
-    };
-    let ipam = |dir: &str, ranges: Value| json!({ "type": "host-local", "dataDir": state.join(dir), "ranges": ranges });
-    let v4 = |net: u8| json!([{ "subnet": format!("10.{net}.0.0/16") }]);
-    let v6 = |net: u8| json!([{ "subnet": format!("fd00:{net}::/64") }]);
-    let bridge = |name: &str, link: &str, ipam: Value| {
-        let conf = json!({ "type": "bridge", "bridge": link, "isGateway": true, "ipam": ipam });
-        (name.to_owned(), reference_dir.join("bridge"), conf)
-    };
-    let ptp = |name: &str, ipam: Value| {
-        (name.to_owned(), reference_dir.join("ptp"), json!({ "type": "ptp", "ipam": ipam }))
-    };
-    let all = [
-        flatnet("flatnet", json!(["10.22.0.0/16"]), "flatnet4"),
-        flatnet("flatnet dual stack", json!(["10.23.0.0/16", "fd00:23::/64"]), "flatnet46"),
-        bridge("bridge+host-local", "br4", ipam("bridge4", json!([v4(24)]))),
-        bridge("bridge+host-local dual stack", "br46", ipam("bridge46", json!([v4(25), v6(25)]))),
-        ptp("ptp+host-local", ipam("ptp4", json!([v4(26)]))),
-        ptp("ptp+host-local dual stack", ipam("ptp46", json!([v4(27), v6(27)]))),
-    ];
-    all.into_iter()
-        .enumerate()
-        .map(|(i, (name, program, mut conf))| {
-            ensure!(
-                program.exists(),
-                "{} is not there (make bench installs and builds it)",
-                program.display()
-            );
-            conf["cniVersion"] = json!("1.0.0");
-            conf["name"] = json!(format!("bench{i}"));
-            let file = state.join(format!("{i}.json"));
-            File::create(&file)?.write_all(conf.to_string().as_bytes())?;
-            Ok(Contender { name, program, path: reference_dir.to_owned(), conf: file })
-        })
-        .collect()
+/// How a contender is run.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// Nothing but a process: `/bin/true`.
+    Process,
+    /// The kernel's work alone: `floor`.
+    Kernel(PathBuf),
+    /// Plugins in the order of their list, each with its configuration.
+    Chain(Vec<Value>),
+    /// Netavark with its options; it speaks no CNI.
+    Netavark(PathBuf, Value),
 }
 
-/// Lets the kernel finish what the last contender left it: a deletion that starts while the grace period
-/// of another is running waits for two.
-pub(crate) fn settle() {
-    #[expect(clippy::disallowed_methods, reason = "there is no event for the end of a grace period")]
-    std::thread::sleep(std::time::Duration::from_millis(40));
+/// Where programs are, and where contenders keep their state.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) launcher: Launcher,
+    /// Directories of plugins, as in `CNI_PATH`.
+    pub(crate) plugins: Vec<PathBuf>,
+    /// A tmpfs, as under `/run` on a real node.
+    pub(crate) state: PathBuf,
 }
 
-/// The smallest process there is, started the same way.
-pub(crate) fn floor(node: &NetNs) -> Result<f64> {
-    node.run(|| {
-        #[expect(clippy::disallowed_methods, reason = "a benchmark runs programs")]
-        let mut command = Command::new("/bin/true");
-        measure(&mut command)
-    })?
+/// The node and the pod of one round.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Round<'a> {
+    pub(crate) node: &'a NetNs,
+    pub(crate) pod: &'a NetNs,
+    /// Unique among all rounds.
+    pub(crate) id: &'a str,
 }
 
-impl Contender {
-    /// Runs one verb in `node`'s namespace for a pod in `pod`, and answers with its milliseconds.
-    pub(crate) fn time(&self, verb: Verb, node: &NetNs, pod: &NetNs, round: usize) -> Result<f64> {
-        let netns = pod.path();
-        let measured = node.run(|| {
-            #[expect(clippy::disallowed_methods, reason = "a benchmark runs programs")]
-            let mut command = Command::new(&self.program);
-            command
-                .env("CNI_COMMAND", verb.as_str())
-                .env("CNI_CONTAINERID", format!("bench{round}"))
-                .env("CNI_NETNS", &netns)
-                .env("CNI_IFNAME", "eth0")
-                .env("CNI_PATH", &self.path)
-                .stdin(File::open(&self.conf)?);
-            measure(&mut command)
-        });
-        measured?.with_context(|| format!("{} {}", self.name, verb.as_str()))
+impl Place {
+    fn plugin(&self, kind: &str) -> Result<PathBuf> {
+        let found = self.plugins.iter().map(|dir| dir.join(kind)).find(|path| path.exists());
+        found.with_context(|| format!("there is no plugin {kind} in {:?}", self.plugins))
+    }
+
+    fn cni_path(&self) -> String {
+        let dirs: Vec<String> = self.plugins.iter().map(|dir| dir.display().to_string()).collect();
+        dirs.join(":")
     }
 }
 
-fn measure(command: &mut Command) -> Result<f64> {
-    let (out, write) = std::io::pipe()?;
-    command.stdout(write).stderr(Stdio::inherit());
-    let start = Instant::now();
-    let status = command.status()?;
-    let ms = start.elapsed().as_secs_f64() * 1e3;
-    // Lets go of the writing end, so that reading ends.
-    command.stdout(Stdio::null());
-    ensure!(status.success(), "{status}: {}", std::io::read_to_string(out)?.trim());
-    Ok(ms)
+impl Contender {
+    /// Runs one verb and answers with what it cost.
+    ///
+    /// # Errors
+    /// A program of it failed, or is not there.
+    pub(crate) fn run(&self, verb: Verb, place: &Place, round: Round<'_>) -> Result<Usage> {
+        let run = || match &self.kind {
+            Kind::Process => {
+                Ok(place.launcher.measure(&mut place.launcher.command(Path::new("/bin/true")))?.0)
+            }
+            Kind::Kernel(floor) => kernel(floor, verb, place, round),
+            Kind::Chain(chain) => chained(chain, verb, place, round),
+            Kind::Netavark(program, options) => netavark(program, options, verb, place, round),
+        };
+        round.node.run(run)?.with_context(|| format!("{} {}", self.name, verb.as_str()))
+    }
+}
+
+fn kernel(floor: &Path, verb: Verb, place: &Place, round: Round<'_>) -> Result<Usage> {
+    let mut command = place.launcher.command(floor);
+    match verb {
+        Verb::Add => command.arg("add").arg(round.pod.path()).arg("floor"),
+        Verb::Del => command.arg("del").arg("floor"),
+    };
+    Ok(place.launcher.measure(&mut command)?.0)
+}
+
+/// In order for ADD, each plugin given the result of the one before; in reverse for DEL, all given the
+/// last result (CNI spec, section 3).
+fn chained(chain: &[Value], verb: Verb, place: &Place, round: Round<'_>) -> Result<Usage> {
+    let cached = place.state.join(format!("result-{}.json", round.id));
+    let mut order: Vec<&Value> = chain.iter().collect();
+    let mut before: Option<Value> = None;
+    if verb == Verb::Del {
+        order.reverse();
+        before = Some(serde_json::from_slice(&fs::read(&cached)?)?);
+    }
+    let mut usage = Usage::default();
+    for conf in order {
+        let mut request = conf.clone();
+        if let Some(before) = &before {
+            request["prevResult"] = before.clone();
+        }
+        let stdin = place.state.join("request.json");
+        fs::write(&stdin, request.to_string())?;
+        let kind = conf["type"].as_str().context("a configuration without type")?;
+        let mut command = place.launcher.command(&place.plugin(kind)?);
+        command
+            .env("CNI_COMMAND", verb.as_str())
+            .env("CNI_CONTAINERID", round.id)
+            .env("CNI_NETNS", round.pod.path())
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", place.cni_path())
+            .stdin(File::open(&stdin)?);
+        let (cost, printed) = place.launcher.measure(&mut command).with_context(|| kind.to_owned())?;
+        usage = usage.then(cost);
+        if verb == Verb::Add {
+            before = Some(serde_json::from_str(&printed).with_context(|| format!("result of {kind}"))?);
+        }
+    }
+    if let (Verb::Add, Some(result)) = (verb, before) {
+        fs::write(cached, result.to_string())?;
+    }
+    Ok(usage)
+}
+
+fn netavark(program: &Path, options: &Value, verb: Verb, place: &Place, round: Round<'_>) -> Result<Usage> {
+    let mut request = options.clone();
+    request["container_id"] = json!(round.id);
+    request["container_name"] = json!(round.id);
+    let stdin = place.state.join("request.json");
+    fs::write(&stdin, request.to_string())?;
+    let mut command = place.launcher.command(program);
+    command
+        .arg("--config")
+        .arg(place.state.join("netavark"))
+        .arg(if verb == Verb::Add { "setup" } else { "teardown" })
+        .arg(round.pod.path())
+        .stdin(File::open(&stdin)?);
+    Ok(place.launcher.measure(&mut command)?.0)
+}
+
+/// Starts ADD for every pod at once and waits for all; answers with the milliseconds of the whole.
+///
+/// # Errors
+/// One of them failed.
+pub(crate) fn all_at_once(conf: &Value, place: &Place, node: &NetNs, pods: &[NetNs]) -> Result<f64> {
+    let stdin = place.state.join("at-once.json");
+    fs::write(&stdin, conf.to_string())?;
+    let plugin = place.plugin(conf["type"].as_str().context("a configuration without type")?)?;
+    let path = place.cni_path();
+    let run = || -> Result<f64> {
+        let start = std::time::Instant::now();
+        let mut children = Vec::new();
+        for (i, pod) in pods.iter().enumerate() {
+            #[expect(clippy::disallowed_methods, reason = "a benchmark runs programs")]
+            let mut command = std::process::Command::new(&plugin);
+            command
+                .env("CNI_COMMAND", "ADD")
+                .env("CNI_CONTAINERID", format!("atonce{i}"))
+                .env("CNI_NETNS", pod.path())
+                .env("CNI_IFNAME", "eth0")
+                .env("CNI_PATH", &path)
+                .stdin(File::open(&stdin)?)
+                .stdout(Stdio::null());
+            children.push(command.spawn()?);
+        }
+        for mut child in children {
+            let status = child.wait()?;
+            ensure!(status.success(), "an ADD of {} ended with {status}", plugin.display());
+        }
+        Ok(start.elapsed().as_secs_f64() * 1e3)
+    };
+    node.run(run)?
 }
