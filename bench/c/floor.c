@@ -139,6 +139,8 @@ static int add(const char *pod, const char *host_if)
 	put(IFLA_IFNAME, host_if, strlen(host_if) + 1);
 	put(IFLA_ADDRESS, host_mac, 6);
 	u32(IFLA_MTU, 1500);
+	u32(IFLA_NUM_TX_QUEUES, 1);
+	u32(IFLA_NUM_RX_QUEUES, 1);
 	struct rtattr *info = nest(IFLA_LINKINFO);
 	put(IFLA_INFO_KIND, "veth", 4);
 	struct rtattr *data = nest(IFLA_INFO_DATA), *peer = nest(VETH_INFO_PEER);
@@ -148,6 +150,8 @@ static int add(const char *pod, const char *host_if)
 	put(IFLA_IFNAME, "eth0", 5);
 	put(IFLA_ADDRESS, pod_mac, 6);
 	u32(IFLA_MTU, 1500);
+	u32(IFLA_NUM_TX_QUEUES, 1);
+	u32(IFLA_NUM_RX_QUEUES, 1);
 	u32(IFLA_NET_NS_FD, ns);
 	end(peer);
 	end(data);

@@ -1,6 +1,7 @@
 //! One step, one message: resolves names to indexes, sends batches, and reads the errno table.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::RawFd;
 
@@ -12,8 +13,10 @@ use crate::batch::{Answer, Netlink, Request};
 use crate::netns::{NetnsError, NetnsFd};
 use crate::{facts, msg, nat, sysctl};
 
-/// Explicit interface indexes are drawn from here on up to `i32::MAX`, far above the kernel's own counter.
+/// Explicit interface indexes are drawn from here on, far above the kernel's own counter.
 const FIRST_INDEX: u32 = 1 << 20;
+/// How many there are, up to `i32::MAX`.
+const INDEXES: u64 = (1 << 31) - (1 << 20);
 
 /// The index of `lo` in every namespace (`LOOPBACK_IFINDEX`, include/net/flow.h).
 const LOOPBACK_INDEX: u32 = 1;
@@ -217,8 +220,9 @@ impl NetlinkKernel {
     fn free_index(&mut self, ns: Ns, step: &Step) -> Result<u32, KernelError> {
         let netlink = self.netlink(ns)?;
         for _ in 0..16 {
-            let random = getrandom::u32().map_err(|e| KernelError::new(step, e))?;
-            let index = (random >> 1).max(FIRST_INDEX);
+            // Seeded by the kernel once a process, and another value every time.
+            let random = RandomState::new().build_hasher().finish();
+            let index = FIRST_INDEX + u32::try_from(random % INDEXES).unwrap_or(0);
             let taken = netlink
                 .request(msg::link::get_by_index(index))
                 .map_err(|e| KernelError::from_io(step, &e))?

@@ -1,11 +1,10 @@
-//! Network namespaces: opened and verified once, entered only on threads that are thrown away.
+//! Network namespaces: opened and verified once, entered for the length of one call.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use nix::sched::CloneFlags;
 
@@ -114,23 +113,32 @@ impl NetnsFd {
         self.file.as_raw_fd()
     }
 
-    /// Runs `f` on a fresh thread inside the namespace. The thread ends with the call, so there is
-    /// nothing to restore and nothing that can stay behind in the wrong namespace.
+    /// Runs `f` inside the namespace, on the calling thread, which is back in its own afterwards: also
+    /// when `f` panics. A thread thrown away for it would be as safe, and cost a tenth of an ADD.
     ///
     /// # Errors
     /// The namespace cannot be entered.
-    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
-        let inside = || {
-            #[expect(clippy::disallowed_methods, reason = "the one place that enters a namespace")]
-            nix::sched::setns(&self.file, CloneFlags::CLONE_NEWNET)?;
-            Ok(f())
-        };
-        thread::scope(|scope| match scope.spawn(inside).join() {
-            Ok(result) => result.map_err(|errno: nix::Error| NetnsError::Enter {
-                path: self.path.clone(),
-                source: errno.into(),
-            }),
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
+    pub fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T, NetnsError> {
+        let _back = Back(Self::current()?);
+        enter(&self.file)
+            .map_err(|errno| NetnsError::Enter { path: self.path.clone(), source: errno.into() })?;
+        Ok(f())
     }
+}
+
+/// Takes the thread back to where it was.
+struct Back(NetnsFd);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        if enter(&self.0.file).is_err() {
+            // Whatever this thread did next would be done to the wrong machine.
+            std::process::abort();
+        }
+    }
+}
+
+fn enter(namespace: &File) -> nix::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that enters a namespace")]
+    nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET)
 }

@@ -152,11 +152,10 @@ impl Addresses {
     /// Opens and locks a subnet's file, making it where there is none, and again where it is damaged.
     fn open(&self, network: IpNetwork) -> Result<Locked, StateError> {
         let path = self.path(network);
-        fs::create_dir_all(&self.folder).map_err(StateError::io("create directory", &self.folder))?;
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-            let file = file.map_err(StateError::io("open", &path))?;
+            let file = files::in_folder(&self.folder, open)?.map_err(StateError::io("open", &path))?;
             lock(&file, &path, deadline)?;
             if !is_at(&file, &path) {
                 continue;

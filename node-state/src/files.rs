@@ -16,8 +16,22 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
 /// Makes the file beside `path`, empty: a sign that writing has begun.
 pub(crate) fn begin(path: &Path) -> Result<(), StateError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).map_err(StateError::io("create directory", folder))?;
-    File::create(beside(path)).map(drop).map_err(StateError::io("write", path))
+    let made = in_folder(folder, || File::create(beside(path)))?;
+    made.map(drop).map_err(StateError::io("write", path))
+}
+
+/// Opens a file, and makes its folder only when that turns out to be missing.
+pub(crate) fn in_folder(
+    folder: &Path,
+    open: impl Fn() -> io::Result<File>,
+) -> Result<io::Result<File>, StateError> {
+    match open() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder).map_err(StateError::io("create directory", folder))?;
+            Ok(open())
+        }
+        opened => Ok(opened),
+    }
 }
 
 /// Writes `content` beside `path`, syncs it, and renames it into place.

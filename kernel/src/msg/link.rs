@@ -22,13 +22,18 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const IFLA_INET_CONF: u16 = 1;
 
-/// Both ends with explicit indexes, so that requests about them can travel in the same batch.
+/// Both ends with explicit indexes, so that requests about them can travel in the same batch, and with one
+/// queue: left to itself the kernel makes one for every CPU, then takes all but one away again, which waits
+/// for a grace period (`veth_init_queues`, drivers/net/veth.c).
 pub(crate) fn create_veth(veth: &VethPair, host_index: u32, pod_index: u32, pod_ns: RawFd) -> Request {
     let mut peer = named(&veth.pod, veth.pod_mac, veth.mtu.get());
     peer.header.index = pod_index;
     peer.attributes.push(LinkAttribute::NetNsFd(pod_ns));
     let mut host = named(&veth.host, veth.host_mac, veth.mtu.get());
     host.header.index = host_index;
+    for end in [&mut host, &mut peer] {
+        end.attributes.extend([LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]);
+    }
     host.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
