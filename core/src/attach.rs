@@ -90,6 +90,9 @@ pub fn plan_add(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     plan.extend(extras.masquerade.clone().map(Step::PutMasquerade));
     plan.extend(plan_node(attachment));
     plan.extend(plan_pod(attachment, extras));
+    // The node's end went up before the pod's, without carrier: answers to the pod's first packets wait
+    // behind this.
+    plan.push(Step::Settle(node_link(attachment)));
     plan
 }
 

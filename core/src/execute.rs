@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn undo_goes_newest_first_and_the_link_last() {
-        let mut kernel = Refusing { refuse: HashSet::from([plan().len() - 1]), ..Refusing::default() };
+        let last_route = plan().len() - 2;
+        let mut kernel = Refusing { refuse: HashSet::from([last_route]), ..Refusing::default() };
         execute(&mut kernel, &plan()).unwrap_err();
         let undone = &kernel.log[plan().len()..];
         assert!(undone[0].starts_with("delete route 0.0.0.0/0"), "{undone:?}");

@@ -229,6 +229,9 @@ pub enum Step {
     CreateVxlan(Vxlan),
     /// Change settings of a link.
     SetLink(LinkRef, LinkChange),
+    /// Make the kernel act now on a link's carrier, which it notes at once but acts on in its own time:
+    /// until then it sends nothing through the link (`linkwatch_sync_dev`, net/core/link_watch.c).
+    Settle(LinkRef),
     /// Remove a link and all that hangs on it.
     DeleteLink(LinkRef),
     /// Add an address. IPv6 addresses are added without duplicate address detection.
@@ -285,6 +288,7 @@ impl Step {
             | Self::DropMasquerade(_)
             | Self::DropTable => Ns::Node,
             Self::SetLink(l, _)
+            | Self::Settle(l)
             | Self::DeleteLink(l)
             | Self::AddAddr(l, ..)
             | Self::DropAddr(l, _)
@@ -309,6 +313,7 @@ impl Step {
             Self::PutNeighbour(link, neighbour) => Some(Self::DropNeighbour(link.clone(), *neighbour)),
             Self::PutFdb(link, fdb) => Some(Self::DropFdb(link.clone(), *fdb)),
             Self::SetLink(..)
+            | Self::Settle(_)
             | Self::DeleteLink(_)
             | Self::DropAddr(..)
             | Self::DropRoute(..)
@@ -355,6 +360,7 @@ impl fmt::Display for Step {
             Self::CreateVeth(v) => write!(f, "create veth {} to {} on pod", v.host, v.pod),
             Self::CreateVxlan(v) => write!(f, "create vxlan {} id {} on {}", v.name, v.vni.get(), v.uplink),
             Self::SetLink(link, change) => write!(f, "set {link}{change}"),
+            Self::Settle(link) => write!(f, "settle {link}"),
             Self::DeleteLink(link) => write!(f, "delete link {link}"),
             Self::AddAddr(link, addr, _) => write!(f, "add address {addr} to {link}"),
             Self::DropAddr(link, addr) => write!(f, "delete address {addr} from {link}"),

@@ -137,6 +137,7 @@ impl NetlinkKernel {
                 msg::link::create_vxlan(vxlan, uplink)
             }
             Step::SetLink(link, change) => msg::link::change(self.must_index(step, link, known)?, change),
+            Step::Settle(link) => msg::link::get_by_index(self.must_index(step, link, known)?),
             Step::AddAddr(link, addr, scope) => {
                 msg::addr::add(self.must_index(step, link, known)?, *addr, *scope)
             }

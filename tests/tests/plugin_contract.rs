@@ -51,6 +51,18 @@ fn a7_a8_the_gateway_answers_and_every_route_is_there() {
     }
 }
 
+/// The kernel notes a carrier at once but acts on it in its own time, and drops what is sent before.
+#[test]
+fn the_nodes_end_sends_by_the_time_add_answers() {
+    let node = PluginNode::new();
+    for i in 0..20 {
+        let pod = pod();
+        let result = node.add(&format!("c{i}"), &pod);
+        let routes = oracle::command(&node.ns, "ip route");
+        assert!(!routes.contains("linkdown"), "{}: {routes}", result["interfaces"][0]["name"]);
+    }
+}
+
 #[test]
 fn a17_every_version_answers_in_its_own_shape() {
     for version in VERSIONS {
