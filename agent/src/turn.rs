@@ -72,7 +72,8 @@ impl Changes {
 
     pub(crate) fn add(&mut self, step: &Step) {
         let (kind, made) = match step {
-            Step::CreateVeth(_) | Step::CreateVxlan(_) => ("devices", true),
+            Step::CreateVeth(_) | Step::CreateVxlan(_) | Step::CreateIfb(_) => ("devices", true),
+            Step::PutRate(..) | Step::AddIngress(_) | Step::Redirect(..) => ("limits", true),
             Step::DeleteLink(_) => ("devices", false),
             Step::SetLink(..) | Step::Settle(_) => ("device settings", true),
             Step::AddAddr(..) => ("addresses", true),

@@ -9,6 +9,7 @@ use ipnetwork::IpNetwork;
 use crate::cni::result::Promise;
 use crate::link::{AttachmentIds, Mac};
 use crate::node::Attachment;
+use crate::shaping;
 use crate::step::{
     AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Masquerade, Neighbour, Ns, Put, Route, Step,
     VethPair, Via,
@@ -89,6 +90,7 @@ pub fn plan_add(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
         extras.node_sysctls.iter().map(|(k, v)| Step::SetSysctl(Ns::Node, k.clone(), v.clone())).collect();
     plan.extend(extras.masquerade.clone().map(Step::PutMasquerade));
     plan.extend(plan_node(attachment));
+    plan.extend(shaping::plan(attachment));
     plan.extend(plan_pod(attachment, extras));
     // The node's end went up before the pod's, without carrier: answers to the pod's first packets wait
     // behind this.
@@ -195,10 +197,11 @@ fn alias(attachment: &Attachment) -> String {
 }
 
 /// Everything DEL asks of the kernel. The pair takes its addresses, routes and neighbours with it, and
-/// its name is derived, so nothing that ADD remembered is needed.
+/// names are derived, so nothing that ADD remembered is needed.
 #[must_use]
 pub fn plan_del(ids: &AttachmentIds) -> Vec<Step> {
-    vec![Step::DeleteLink(LinkRef::node(ids.host_if.clone()))]
+    let shaper = shaping::device(&ids.host_if);
+    [ids.host_if.clone(), shaper].map(|name| Step::DeleteLink(LinkRef::node(name))).into()
 }
 
 /// One end of the pair, as the kernel shows it.
@@ -300,7 +303,7 @@ fn gone(link: &str) -> Difference {
     Difference { object: format!("link {link}"), expected: "there".to_owned(), found: "gone".to_owned() }
 }
 
-fn same(object: String, expected: &str, found: &str) -> Result<(), Difference> {
+pub(crate) fn same(object: String, expected: &str, found: &str) -> Result<(), Difference> {
     if expected == found {
         return Ok(());
     }
@@ -349,6 +352,7 @@ fn neighbours(end: &SeenEnd) -> Vec<NeighbourText> {
 pub(crate) mod tests {
     use super::*;
     use crate::node::ATTACHMENT_VERSION;
+    use crate::rate::Limits;
 
     pub(crate) fn attachment(addresses: &[&str]) -> Attachment {
         let ids = AttachmentIds::of(&"c1".parse().unwrap(), &"eth0".parse().unwrap());
@@ -365,6 +369,7 @@ pub(crate) mod tests {
             host_mac: ids.host_mac,
             mtu: crate::link::OverlayMtu::default(),
             pod: Some("default/web".to_owned()),
+            limits: Limits::default(),
             ipam_routes: Vec::new(),
             ipam: None,
         }

@@ -12,4 +12,6 @@ pub mod overlay;
 pub mod node;
 pub mod attach;
 pub mod pool;
+pub mod rate;
+pub mod shaping;
 pub mod cni;

@@ -11,6 +11,8 @@ use crate::names::{ContainerId, IfName, NodeName};
 
 /// Prefix of every host end of a pod's veth pair.
 pub const HOST_IF_PREFIX: &str = "fn";
+/// Prefix of the device that shapes what comes from a pod.
+pub const SHAPER_PREFIX: &str = "fi";
 /// Prefix of the VXLAN device over an IPv4 underlay, followed by the VNI.
 pub const VXLAN_PREFIX_V4: &str = "flat.";
 /// Prefix of the VXLAN device over an IPv6 underlay, followed by the VNI.

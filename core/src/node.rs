@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::link::{Mac, OverlayMtu};
 use crate::names::{ContainerId, IfName, NetworkName, NodeName};
+use crate::rate::Limits;
 
 /// Version of [`NodeSnapshot`] that this build writes and reads.
 pub const NODE_SNAPSHOT_VERSION: u32 = 1;
@@ -66,6 +67,9 @@ pub struct Attachment {
     /// Who the pod is, for people: `namespace/name`, where the runtime said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// Its bandwidth limits.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     /// Destinations routed for it beyond the configuration's own, as a third-party IPAM plugin asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ipam_routes: Vec<IpNetwork>,

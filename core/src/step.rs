@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 
 use crate::link::{Mac, OverlayMtu, Vni};
 use crate::names::IfName;
+use crate::rate::Rate;
 
 /// Route and nexthop protocol number of everything we create (rtnetlink(7): "rtm_protocol"), so that ours
 /// can be told from everyone else's. Documented as `flatnet`.
@@ -197,6 +198,16 @@ impl Ipv4Conf {
     }
 }
 
+/// An intermediate functional block (drivers/net/ifb.c): what arrives on another link can be sent through it
+/// first, and so be shaped.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ifb {
+    /// Device name.
+    pub name: IfName,
+    /// MTU in bytes.
+    pub mtu: u32,
+}
+
 /// Whether an existing object may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Put {
@@ -227,6 +238,14 @@ pub enum Step {
     CreateVeth(VethPair),
     /// Create a VXLAN device on the node.
     CreateVxlan(Vxlan),
+    /// Create an intermediate functional block on the node.
+    CreateIfb(Ifb),
+    /// Let nothing leave a link faster than this, in place of whatever shaped it before.
+    PutRate(LinkRef, Rate),
+    /// Give a link a hook for what arrives on it.
+    AddIngress(LinkRef),
+    /// Send everything that arrives on a link of the node through another one first.
+    Redirect(LinkRef, IfName),
     /// Change settings of a link.
     SetLink(LinkRef, LinkChange),
     /// Make the kernel act now on a link's carrier, which it notes at once but acts on in its own time:
@@ -282,12 +301,16 @@ impl Step {
         match self {
             Self::CreateVeth(_)
             | Self::CreateVxlan(_)
+            | Self::CreateIfb(_)
             | Self::PutNexthop(_)
             | Self::DropNexthop(_)
             | Self::PutMasquerade(_)
             | Self::DropMasquerade(_)
             | Self::DropTable => Ns::Node,
             Self::SetLink(l, _)
+            | Self::PutRate(l, _)
+            | Self::AddIngress(l)
+            | Self::Redirect(l, _)
             | Self::Settle(l)
             | Self::DeleteLink(l)
             | Self::AddAddr(l, ..)
@@ -307,12 +330,16 @@ impl Step {
         match self {
             Self::CreateVeth(veth) => Some(Self::DeleteLink(LinkRef::node(veth.host.clone()))),
             Self::CreateVxlan(vxlan) => Some(Self::DeleteLink(LinkRef::node(vxlan.name.clone()))),
+            Self::CreateIfb(ifb) => Some(Self::DeleteLink(LinkRef::node(ifb.name.clone()))),
             Self::AddAddr(link, addr, _) => Some(Self::DropAddr(link.clone(), *addr)),
             Self::PutRoute(ns, route, _) => Some(Self::DropRoute(*ns, route.clone())),
             Self::PutNexthop(nexthop) => Some(Self::DropNexthop(nexthop.clone())),
             Self::PutNeighbour(link, neighbour) => Some(Self::DropNeighbour(link.clone(), *neighbour)),
             Self::PutFdb(link, fdb) => Some(Self::DropFdb(link.clone(), *fdb)),
             Self::SetLink(..)
+            | Self::PutRate(..)
+            | Self::AddIngress(_)
+            | Self::Redirect(..)
             | Self::Settle(_)
             | Self::DeleteLink(_)
             | Self::DropAddr(..)
@@ -359,6 +386,10 @@ impl fmt::Display for Step {
         match self {
             Self::CreateVeth(v) => write!(f, "create veth {} to {} on pod", v.host, v.pod),
             Self::CreateVxlan(v) => write!(f, "create vxlan {} id {} on {}", v.name, v.vni.get(), v.uplink),
+            Self::CreateIfb(ifb) => write!(f, "create ifb {}", ifb.name),
+            Self::PutRate(link, rate) => write!(f, "limit {link} to {rate}"),
+            Self::AddIngress(link) => write!(f, "add ingress hook to {link}"),
+            Self::Redirect(link, to) => write!(f, "redirect what arrives on {link} through {to}"),
             Self::SetLink(link, change) => write!(f, "set {link}{change}"),
             Self::Settle(link) => write!(f, "settle {link}"),
             Self::DeleteLink(link) => write!(f, "delete link {link}"),

@@ -9,6 +9,7 @@ use flatnet_core::kernel::{Kernel, KernelError};
 use flatnet_core::step::{LinkRef, Ns, Outcome, Step, Via};
 use nix::libc::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, ESRCH};
 
+use crate::apart::side_by_side;
 use crate::batch::{Answer, Netlink, Request};
 use crate::netns::{NetnsError, NetnsFd};
 use crate::{facts, msg, nat, sysctl};
@@ -102,14 +103,19 @@ impl NetlinkKernel {
                 Err(e) => results[i] = Some(Err(e)),
             }
         }
+        let apart = steps.first().is_some_and(|step| Way::of(step) == Way::Removal);
         let answers = match steps.first().map(|step| self.netlink(step.ns())) {
-            Some(Ok(netlink)) if !requests.is_empty() => netlink.batch(&requests),
+            Some(Ok(netlink)) if apart => Ok(side_by_side(netlink, &requests)),
+            Some(Ok(netlink)) if !requests.is_empty() => {
+                netlink.batch(&requests).map(|answers| answers.into_iter().map(Ok).collect())
+            }
             _ => Ok(Vec::new()),
         };
         match answers {
             Ok(answers) => {
                 for (i, answer) in senders.into_iter().zip(answers) {
-                    results[i] = Some(read_answer(&steps[i], answer));
+                    let failed = |e: io::Error| Err(KernelError::from_io(&steps[i], &e));
+                    results[i] = Some(answer.map_or_else(failed, |answer| read_answer(&steps[i], answer)));
                 }
             }
             Err(e) => {
@@ -135,6 +141,16 @@ impl NetlinkKernel {
                 known.remove(&LinkRef::node(vxlan.name.clone()));
                 let uplink = self.must_index(step, &LinkRef::node(vxlan.uplink.clone()), known)?;
                 msg::link::create_vxlan(vxlan, uplink)
+            }
+            Step::CreateIfb(ifb) => {
+                known.remove(&LinkRef::node(ifb.name.clone()));
+                msg::link::create_ifb(ifb)
+            }
+            Step::PutRate(link, rate) => msg::tc::put_rate(self.must_index(step, link, known)?, *rate),
+            Step::AddIngress(link) => msg::tc::add_ingress(self.must_index(step, link, known)?),
+            Step::Redirect(link, to) => {
+                let to = self.must_index(step, &LinkRef::node(to.clone()), known)?;
+                msg::tc::redirect(self.must_index(step, link, known)?, to)
             }
             Step::SetLink(link, change) => msg::link::change(self.must_index(step, link, known)?, change),
             Step::Settle(link) => msg::link::get_by_index(self.must_index(step, link, known)?),
@@ -247,7 +263,7 @@ impl Kernel for NetlinkKernel {
             results.extend(match way {
                 Way::Setting => self.apply_sysctls(batch),
                 Way::Table => batch.iter().map(nat::apply).collect(),
-                Way::Routing => self.apply_batch(batch, &mut known),
+                Way::Routing | Way::Removal => self.apply_batch(batch, &mut known),
             });
             rest = after;
         }
@@ -256,16 +272,12 @@ impl Kernel for NetlinkKernel {
 }
 
 /// How many of `steps` go together: one namespace, one way of asking, and nothing after a request that
-/// makes a link whose index the kernel chooses, or takes away one whose name may come back.
+/// makes a link whose index the kernel chooses.
 fn batch_length(steps: &[Step]) -> usize {
     let Some(first) = steps.first() else { return 0 };
     let alike = |step: &&Step| step.ns() == first.ns() && Way::of(step) == Way::of(first);
     let length = steps.iter().take_while(alike).count();
-    let ends = |at: &usize| match (&steps[*at], steps.get(at + 1)) {
-        (Step::CreateVxlan(_), _) => true,
-        (Step::DeleteLink(_), next) => !matches!(next, Some(Step::DeleteLink(_))),
-        _ => false,
-    };
+    let ends = |at: &usize| matches!(steps[*at], Step::CreateVxlan(_) | Step::CreateIfb(_));
     (0..length).find(ends).map_or(length, |at| at + 1)
 }
 
@@ -278,6 +290,9 @@ enum Way {
     Table,
     /// Through rtnetlink.
     Routing,
+    /// Through rtnetlink as well, each on its own: what it takes away may come back by the same name, and
+    /// waits are long.
+    Removal,
 }
 
 impl Way {
@@ -285,6 +300,7 @@ impl Way {
         match step {
             Step::SetSysctl(..) => Self::Setting,
             Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => Self::Table,
+            Step::DeleteLink(LinkRef { ns: Ns::Node, .. }) => Self::Removal,
             _ => Self::Routing,
         }
     }

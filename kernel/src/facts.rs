@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use flatnet_core::link::Mac;
 use flatnet_core::names::IfName;
+use flatnet_core::shaping::SeenLimits;
 use flatnet_core::step::Neighbour;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{DecodeError, Parseable};
@@ -105,6 +106,26 @@ pub fn permanent_neighbours(netlink: &mut Netlink, link: &SeenLink) -> io::Resul
         })?);
     }
     Ok(all)
+}
+
+/// The bandwidth limits of a pod's interface: `host` is the node's end of its pair, `shaper` the device that
+/// limits what comes from it, where there is one.
+///
+/// # Errors
+/// A dump failed.
+pub fn limits(netlink: &mut Netlink, host: &SeenLink, shaper: Option<&SeenLink>) -> io::Result<SeenLimits> {
+    let mut seen = SeenLimits::default();
+    for (link, limit) in [(Some(host), &mut seen.to_pod), (shaper, &mut seen.from_pod)] {
+        let Some(link) = link else { continue };
+        let rates = netlink.dump(&msg::tc::dump_qdiscs(), |body| msg::tc::read_rate(body, link.index))?;
+        *limit = rates.first().copied();
+    }
+    if let Some(shaper) = shaper {
+        let filters = msg::tc::dump_filters(host.index);
+        let ways = netlink.dump(&filters, |body| msg::tc::read_redirect(body, host.index))?;
+        seen.redirected = ways.contains(&shaper.index);
+    }
+    Ok(seen)
 }
 
 /// One object; `None` where the kernel answers with one of `absent`.

@@ -7,6 +7,7 @@ use flatnet_core::attach::{SeenAttachment, SeenEnd};
 use flatnet_core::link::{OverlayMtu, UnderlayMtu};
 use flatnet_core::names::IfName;
 use flatnet_core::node::Attachment;
+use flatnet_core::shaping::{self, SeenLimits};
 use flatnet_core::step::{Ipv4Conf, Ns};
 use flatnet_kernel::batch::Netlink;
 use flatnet_kernel::{NetlinkKernel, facts, sysctl};
@@ -53,6 +54,17 @@ fn end(netlink: &mut Netlink, name: &IfName) -> io::Result<Option<SeenEnd>> {
         neighbours: facts::permanent_neighbours(netlink, &link)?,
         conf: Vec::new(),
     }))
+}
+
+/// The bandwidth limits that the kernel shows of `attachment`.
+pub(crate) fn limits(kernel: &mut NetlinkKernel, attachment: &Attachment) -> Result<SeenLimits, CniError> {
+    let failed = |e: io::Error| context::io("read the bandwidth limits", &e);
+    let node = kernel.netlink(Ns::Node).map_err(|e| context::kernel(&e))?;
+    let Some(host) = facts::link(node, &attachment.host_ifname).map_err(failed)? else {
+        return Ok(SeenLimits::default());
+    };
+    let shaper = facts::link(node, &shaping::device(&attachment.host_ifname)).map_err(failed)?;
+    facts::limits(node, &host, shaper.as_ref()).map_err(failed)
 }
 
 /// Whether the node routes to exactly `ip`: somebody has it, whatever our files say.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
+use super::bandwidth;
 use super::error::{CniError, Code};
 use super::value::{
     array, dns, invalid, lookup, mac, mistyped, mtu, networks, object, parse, requested, routes, sysctls,
@@ -18,6 +19,7 @@ use super::value::{
 use super::version::Version;
 use crate::link::{Mac, OverlayMtu};
 use crate::names::NetworkName;
+use crate::rate::Limits;
 
 /// Where state lives when the configuration does not say.
 pub const DEFAULT_STATE_DIR: &str = "/run/flatnet";
@@ -69,6 +71,8 @@ pub struct AddConf {
     pub requested: Vec<IpAddr>,
     /// MAC asked for (`args.cni.mac`, else the `mac` capability).
     pub mac: Option<Mac>,
+    /// Bandwidth limits (the `bandwidth` capability).
+    pub limits: Limits,
     /// The third-party IPAM plugin that gives the addresses.
     pub ipam: Option<String>,
 }
@@ -212,6 +216,7 @@ impl Base {
                 Some(v) => Some(mac("args.cni.mac", v)?),
                 None => lookup(runtime, "mac").map(|v| mac("runtimeConfig.mac", v)).transpose()?,
             },
+            limits: lookup(runtime, "bandwidth").map_or(Ok(Limits::default()), bandwidth::limits)?,
             ipam: self.ipam()?.map(str::to_owned),
         })
     }
@@ -222,12 +227,9 @@ impl Base {
             Err(CniError::new(Code::UnsupportedField, format!("{key} is not supported: {value}")))
         };
         let runtime = self.runtime_config()?;
-        for key in ["portMappings", "bandwidth"] {
-            let asked =
-                lookup(runtime, key).filter(|v| !v.is_null() && v.as_array().is_none_or(|a| !a.is_empty()));
-            if let Some(value) = asked {
-                return refuse(&format!("runtimeConfig.{key}"), value);
-            }
+        let asked = lookup(runtime, "portMappings").filter(|v| v.as_array().is_none_or(|a| !a.is_empty()));
+        if let Some(value) = asked {
+            return refuse("runtimeConfig.portMappings", value);
         }
         Ok(())
     }

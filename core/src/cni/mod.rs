@@ -5,6 +5,7 @@ pub mod error;
 pub mod env;
 pub mod conf;
 mod value;
+mod bandwidth;
 pub mod result;
 pub mod ipam;
 pub mod check;

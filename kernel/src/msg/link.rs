@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use flatnet_core::link::Mac;
 use flatnet_core::names::IfName;
-use flatnet_core::step::{Ipv4Conf, LinkChange, LinkLocal, VethPair, Vxlan};
+use flatnet_core::step::{Ifb, Ipv4Conf, LinkChange, LinkLocal, VethPair, Vxlan};
 use netlink_packet_core::{Emitable, NLA_F_NESTED};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
@@ -57,6 +57,16 @@ pub(crate) fn create_vxlan(vxlan: &Vxlan, uplink_index: u32) -> Request {
             InfoVxlan::Learning(false),
         ])),
     ]));
+    Request::new(RTM_NEWLINK, NEW, &message)
+}
+
+pub(crate) fn create_ifb(ifb: &Ifb) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(ifb.name.to_string()),
+        LinkAttribute::Mtu(ifb.mtu),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]),
+    ];
     Request::new(RTM_NEWLINK, NEW, &message)
 }
 

@@ -50,6 +50,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         host_mac: ids.host_mac,
         mtu: mtu(&mut kernel, &settings)?,
         pod: target.pod.clone(),
+        limits: conf.limits,
         ipam_routes: Vec::new(),
         ipam: ipam.is_some().then(|| base.raw_ipam().cloned()).flatten(),
     };

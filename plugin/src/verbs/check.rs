@@ -6,6 +6,7 @@ use flatnet_core::cni::env::{Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::cni::result;
 use flatnet_core::link::AttachmentIds;
+use flatnet_core::shaping;
 use flatnet_core::step::TABLE;
 use flatnet_kernel::{NetlinkKernel, nat};
 use flatnet_node_state::StateDir;
@@ -41,6 +42,11 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniE
     let seen = seen::attachment(&mut kernel, &record)?;
     let extra = routes(&conf, &record);
     attach::check(&record, &extra, &promise, &seen).map_err(|e| CniError::new(Code::Differs, e))?;
+    if !record.limits.is_empty() {
+        let seen = seen::limits(&mut kernel, &record)?;
+        shaping::check(&record.host_ifname, record.limits, seen)
+            .map_err(|e| CniError::new(Code::Differs, e))?;
+    }
     if conf.masquerade {
         check_masquerade(&Settings::resolve(base, &conf, &state)?)?;
     }
