@@ -9,7 +9,6 @@ use flatnet_core::kernel::{Kernel, KernelError};
 use flatnet_core::step::{LinkRef, Ns, Outcome, Step, Via};
 use nix::libc::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, ESRCH};
 
-use crate::apart::side_by_side;
 use crate::batch::{Answer, Netlink, Request};
 use crate::netns::{NetnsError, NetnsFd};
 use crate::{facts, msg, nat, sysctl};
@@ -103,19 +102,14 @@ impl NetlinkKernel {
                 Err(e) => results[i] = Some(Err(e)),
             }
         }
-        let apart = steps.first().is_some_and(|step| Way::of(step) == Way::Removal);
         let answers = match steps.first().map(|step| self.netlink(step.ns())) {
-            Some(Ok(netlink)) if apart => Ok(side_by_side(netlink, &requests)),
-            Some(Ok(netlink)) if !requests.is_empty() => {
-                netlink.batch(&requests).map(|answers| answers.into_iter().map(Ok).collect())
-            }
+            Some(Ok(netlink)) if !requests.is_empty() => netlink.batch(&requests),
             _ => Ok(Vec::new()),
         };
         match answers {
             Ok(answers) => {
                 for (i, answer) in senders.into_iter().zip(answers) {
-                    let failed = |e: io::Error| Err(KernelError::from_io(&steps[i], &e));
-                    results[i] = Some(answer.map_or_else(failed, |answer| read_answer(&steps[i], answer)));
+                    results[i] = Some(read_answer(&steps[i], answer));
                 }
             }
             Err(e) => {
@@ -126,6 +120,37 @@ impl NetlinkKernel {
         }
         let lost = |i: usize| Err(KernelError::new(&steps[i], "the kernel did not answer"));
         results.into_iter().enumerate().map(|(i, r)| r.unwrap_or_else(|| lost(i))).collect()
+    }
+
+    /// Removes neighbouring links of the node as one group, named after the first one's index, which nobody
+    /// else has: the kernel waits for grace periods at every removal, and for a group only once.
+    fn apply_removals(&mut self, steps: &[Step], known: &mut Indexes) -> Vec<Result<Outcome, KernelError>> {
+        let mut indexes = Vec::with_capacity(steps.len());
+        for step in steps {
+            indexes.push(match step {
+                Step::DeleteLink(link) => self.index(step, link, known),
+                _ => Err(KernelError::new(step, "not a removal")),
+            });
+        }
+        let found: Vec<u32> = indexes.iter().flatten().copied().flatten().collect();
+        match found[..] {
+            [group, _, ..] if self.remove_group(group, &found) => {
+                known.clear();
+                let outcome = |index: Option<u32>| match index {
+                    Some(_) => Outcome::Done,
+                    None => Outcome::AlreadyGone,
+                };
+                indexes.into_iter().map(|index| index.map(outcome)).collect()
+            }
+            _ => self.apply_batch(steps, known),
+        }
+    }
+
+    /// Whether links were removed as one; if not, they are all there still.
+    fn remove_group(&mut self, group: u32, links: &[u32]) -> bool {
+        let join = links.iter().map(|index| msg::link::join(*index, group));
+        let requests: Vec<Request> = join.chain([msg::link::delete_group(group)]).collect();
+        self.node.batch(&requests).is_ok_and(|answers| matches!(answers.last(), Some(Ok(_))))
     }
 
     fn prepare(&mut self, step: &Step, known: &mut Indexes) -> Result<Prepared, KernelError> {
@@ -263,7 +288,8 @@ impl Kernel for NetlinkKernel {
             results.extend(match way {
                 Way::Setting => self.apply_sysctls(batch),
                 Way::Table => batch.iter().map(nat::apply).collect(),
-                Way::Routing | Way::Removal => self.apply_batch(batch, &mut known),
+                Way::Routing => self.apply_batch(batch, &mut known),
+                Way::Removal => self.apply_removals(batch, &mut known),
             });
             rest = after;
         }

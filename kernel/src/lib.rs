@@ -9,7 +9,6 @@ pub mod nat;
 pub mod apply;
 pub mod overlay_snapshot;
 pub mod events;
-mod apart;
 mod read;
 mod msg;
 

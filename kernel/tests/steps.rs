@@ -9,8 +9,8 @@ use flatnet_core::kernel::{Kernel, KernelError};
 use flatnet_core::link::{Mac, OverlayMtu, Vni};
 use flatnet_core::names::IfName;
 use flatnet_core::step::{
-    AddrScope, Fdb, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Neighbour, Nexthop, Ns, Outcome, Put, Route,
-    Step, VethPair, Via, Vxlan,
+    AddrScope, Fdb, Ifb, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Neighbour, Nexthop, Ns, Outcome, Put,
+    Route, Step, VethPair, Via, Vxlan,
 };
 use flatnet_kernel::{NetlinkKernel, NetnsFd};
 use netns_fixtures::NetNs;
@@ -283,4 +283,18 @@ fn a_namespace_is_verified_before_it_is_used() {
     let ns = NetNs::new().unwrap();
     assert_eq!(NetnsFd::open(&ns.path()).unwrap().inode(), ns.inode().unwrap());
     assert!(NetnsFd::current().unwrap().is_same(&NetnsFd::open("/proc/self/ns/net".as_ref()).unwrap()));
+}
+
+/// Several links go as one group, and each step still says what became of its own.
+#[test]
+fn removals_beside_each_other_go_together() {
+    let mut pair = Pair::with_veth();
+    pair.one(Step::CreateIfb(Ifb { name: name("shaper"), mtu: 1500 })).unwrap();
+    pair.one(Step::CreateIfb(Ifb { name: name("bystander"), mtu: 1500 })).unwrap();
+    let removals = ["host", "nobody", "shaper"].map(|link| Step::DeleteLink(LinkRef::node(name(link))));
+    let results = pair.apply(&removals);
+    assert_eq!(results, [Ok(Outcome::Done), Ok(Outcome::AlreadyGone), Ok(Outcome::Done)]);
+    let left = ip(&pair.node, "-br link");
+    assert!(left.contains("bystander") && !left.contains("host") && !left.contains("shaper"), "{left}");
+    assert!(!ip(&pair.pod, "-br link").contains("eth0"));
 }

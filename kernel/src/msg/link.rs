@@ -121,6 +121,20 @@ fn ipv4_conf(settings: &[(Ipv4Conf, u32)]) -> AfSpecInet {
     AfSpecInet::Other(nla(IFLA_INET_CONF | NLA_F_NESTED, &nested))
 }
 
+/// Puts a link into a group of links.
+pub(crate) fn join(index: u32, group: u32) -> Request {
+    let mut message = at(index);
+    message.attributes.push(LinkAttribute::Group(group));
+    Request::new(RTM_SETLINK, 0, &message)
+}
+
+/// Removes all links of a group at once.
+pub(crate) fn delete_group(group: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(group));
+    Request::new(RTM_DELLINK, 0, &message)
+}
+
 pub(crate) fn delete(index: u32) -> Request {
     Request::new(RTM_DELLINK, 0, &at(index))
 }
