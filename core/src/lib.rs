@@ -11,5 +11,6 @@ pub mod execute;
 pub mod overlay;
 pub mod node;
 pub mod attach;
+pub mod hostport;
 pub mod pool;
 pub mod cni;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::hostport::HostPort;
 use crate::link::{Mac, OverlayMtu};
 use crate::names::{ContainerId, IfName, NetworkName, NodeName};
 
@@ -66,6 +67,9 @@ pub struct Attachment {
     /// Who the pod is, for people: `namespace/name`, where the runtime said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// Ports of the node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<HostPort>,
     /// Destinations routed for it beyond the configuration's own, as a third-party IPAM plugin asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ipam_routes: Vec<IpNetwork>,

@@ -10,7 +10,7 @@ use nix::libc::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, ESRCH};
 
 use crate::batch::{Answer, Netlink, Request};
 use crate::netns::{NetnsError, NetnsFd};
-use crate::{facts, msg, nat, sysctl};
+use crate::{conntrack, facts, msg, nat, sysctl};
 
 /// Explicit interface indexes are drawn from here on up to `i32::MAX`, far above the kernel's own counter.
 const FIRST_INDEX: u32 = 1 << 20;
@@ -165,7 +165,14 @@ impl NetlinkKernel {
                 }
                 None => return Ok(Prepared::AlreadyGone),
             },
-            Step::SetSysctl(..) | Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => {
+            Step::SetSysctl(..)
+            | Step::PutMasquerade(_)
+            | Step::DropMasquerade(_)
+            | Step::PutGuard
+            | Step::PutHostPorts(_)
+            | Step::DropHostPorts(_)
+            | Step::ForgetFlows(_)
+            | Step::DropTable => {
                 return Err(KernelError::new(step, "not an rtnetlink request"));
             }
         };
@@ -241,7 +248,8 @@ impl Kernel for NetlinkKernel {
             let (batch, after) = rest.split_at(batch_length(rest));
             results.extend(match way {
                 Way::Setting => self.apply_sysctls(batch),
-                Way::Table => batch.iter().map(nat::apply).collect(),
+                Way::Table => nat::apply(batch),
+                Way::Tracking => batch.iter().map(conntrack::apply).collect(),
                 Way::Routing => self.apply_batch(batch, &mut known),
             });
             rest = after;
@@ -271,6 +279,8 @@ enum Way {
     Setting,
     /// Through nf_tables.
     Table,
+    /// Through ctnetlink.
+    Tracking,
     /// Through rtnetlink.
     Routing,
 }
@@ -279,7 +289,13 @@ impl Way {
     const fn of(step: &Step) -> Self {
         match step {
             Step::SetSysctl(..) => Self::Setting,
-            Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => Self::Table,
+            Step::PutMasquerade(_)
+            | Step::DropMasquerade(_)
+            | Step::PutGuard
+            | Step::PutHostPorts(_)
+            | Step::DropHostPorts(_)
+            | Step::DropTable => Self::Table,
+            Step::ForgetFlows(_) => Self::Tracking,
             _ => Self::Routing,
         }
     }

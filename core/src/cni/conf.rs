@@ -11,11 +11,13 @@ use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use super::error::{CniError, Code};
+use super::port_mappings;
 use super::value::{
     array, dns, invalid, lookup, mac, mistyped, mtu, networks, object, parse, requested, routes, sysctls,
     text,
 };
 use super::version::Version;
+use crate::hostport::HostPort;
 use crate::link::{Mac, OverlayMtu};
 use crate::names::NetworkName;
 
@@ -69,6 +71,8 @@ pub struct AddConf {
     pub requested: Vec<IpAddr>,
     /// MAC asked for (`args.cni.mac`, else the `mac` capability).
     pub mac: Option<Mac>,
+    /// Ports of the node that lead to the pod (the `portMappings` capability).
+    pub host_ports: Vec<HostPort>,
     /// The third-party IPAM plugin that gives the addresses.
     pub ipam: Option<String>,
 }
@@ -212,24 +216,22 @@ impl Base {
                 Some(v) => Some(mac("args.cni.mac", v)?),
                 None => lookup(runtime, "mac").map(|v| mac("runtimeConfig.mac", v)).transpose()?,
             },
+            host_ports: lookup(runtime, "portMappings").map_or(Ok(Vec::new()), port_mappings::read)?,
             ipam: self.ipam()?.map(str::to_owned),
         })
     }
 
     /// What this build does not do must not be dropped in silence.
     fn refuse_unsupported(&self) -> Result<(), CniError> {
-        let refuse = |key: &str, value: &Value| {
-            Err(CniError::new(Code::UnsupportedField, format!("{key} is not supported: {value}")))
-        };
-        let runtime = self.runtime_config()?;
-        for key in ["portMappings", "bandwidth"] {
-            let asked =
-                lookup(runtime, key).filter(|v| !v.is_null() && v.as_array().is_none_or(|a| !a.is_empty()));
-            if let Some(value) = asked {
-                return refuse(&format!("runtimeConfig.{key}"), value);
-            }
+        let key = "bandwidth";
+        let asked = lookup(self.runtime_config()?, key);
+        match asked.filter(|v| v.as_array().is_none_or(|a| !a.is_empty())) {
+            None => Ok(()),
+            Some(value) => Err(CniError::new(
+                Code::UnsupportedField,
+                format!("runtimeConfig.{key} is not supported: {value}"),
+            )),
         }
-        Ok(())
     }
 
     /// A value of `args.cni` (CONVENTIONS, "args in network config"): it goes before all other ways of
@@ -284,7 +286,7 @@ mod tests {
             (r#""sysctls":{"kernel.panic":"1"}"#, Code::InvalidConfig, "kernel.panic"),
             (r#""sysctls":{"net/../kernel":"1","net..x":"1"}"#, Code::InvalidConfig, "net"),
             (r#""dns":{"servers":["1.1.1.1"]}"#, Code::UnsupportedField, "servers"),
-            (r#""runtimeConfig":{"PortMappings":[{"HostPort":80}]}"#, Code::UnsupportedField, "80"),
+            (r#""runtimeConfig":{"PortMappings":[{"HostPort":80}]}"#, Code::InvalidConfig, "80"),
             (r#""runtimeConfig":{"mac":"zz"}"#, Code::InvalidConfig, "zz"),
             (r#""runtimeConfig":{"mac":"01:00:5e:00:00:01"}"#, Code::InvalidConfig, "01:00:5e:00:00:01"),
             (r#""args":{"cni":{"ips":["10.0.0.900"]}}"#, Code::InvalidConfig, "args.cni.ips"),

@@ -5,6 +5,7 @@ pub mod error;
 pub mod env;
 pub mod conf;
 mod value;
+mod port_mappings;
 pub mod result;
 pub mod ipam;
 pub mod check;
