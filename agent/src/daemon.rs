@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::health::{self, Pulse};
+use crate::host_ports;
 use crate::metrics::Metrics;
 use crate::pacing::{Changed, Outcome, Pacing};
 use crate::readable::readable;
@@ -176,8 +177,11 @@ impl Reconciler {
         let mut kernel = self.kernel.take().context("the last turn did not end")?;
         let (config, for_turn) = (Arc::clone(&self.config), Arc::clone(&cluster));
         let start = Instant::now();
+        let state_dir = self.state_dir.clone();
         let (kernel, result) = tokio::task::spawn_blocking(move || {
-            let result = turn(&mut kernel, &config, &for_turn);
+            let result = host_ports::steps(&mut kernel, &state_dir)
+                .map_err(TurnError::from)
+                .and_then(|pods| turn(&mut kernel, &config, &for_turn, pods));
             (kernel, result)
         })
         .await

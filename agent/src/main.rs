@@ -12,6 +12,7 @@ mod readable;
 mod shutdown;
 mod metrics;
 mod health;
+mod host_ports;
 mod status;
 mod view;
 mod cleanup;

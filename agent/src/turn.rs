@@ -89,6 +89,10 @@ impl Changes {
             Step::SetSysctl(..) => ("sysctls", true),
             Step::PutMasquerade(_) => ("masquerade", true),
             Step::DropMasquerade(_) | Step::DropTable => ("masquerade", false),
+            Step::PutGuard => ("guard", true),
+            Step::PutHostPorts(_) => ("host ports", true),
+            Step::DropHostPorts(_) => ("host ports", false),
+            Step::ForgetFlows(_) => ("connections", false),
         };
         let (plus, minus) = self.0.entry(kind).or_default();
         *(if made { plus } else { minus }) += 1;
@@ -111,7 +115,7 @@ impl fmt::Display for Changes {
     }
 }
 
-/// Makes the kernel what `cluster` asks of it.
+/// Makes the kernel what `cluster` asks of it, and then takes the steps that `pods` ask for.
 ///
 /// # Errors
 /// It could not be told what to do; nothing was changed. Steps that failed one by one are in
@@ -120,6 +124,7 @@ pub(crate) fn turn<K: Observe>(
     kernel: &mut K,
     config: &Config,
     cluster: &Cluster,
+    pods: Vec<Step>,
 ) -> Result<Turn, TurnError> {
     let start = Instant::now();
     let snapshot = kernel.snapshot()?;
@@ -128,7 +133,8 @@ pub(crate) fn turn<K: Observe>(
     let found = facts::uplink(&snapshot, &config.interface, address)?;
     let desired = Desired::build(&config.settings, &found.uplink, cluster)?;
     let mut steps = diff(&desired, &snapshot);
-    steps.push(masquerade(config, &desired, cluster));
+    steps.extend([Step::PutGuard, masquerade(config, &desired, cluster)]);
+    steps.extend(pods);
     drop(snapshot);
     let mut turn = Turn {
         desired,
@@ -222,10 +228,10 @@ mod tests {
     #[test]
     fn the_second_turn_finds_nothing_to_do() {
         let mut kernel = kernel();
-        let first = turn(&mut kernel, &config(), &cluster(3)).unwrap();
+        let first = turn(&mut kernel, &config(), &cluster(3), Vec::new()).unwrap();
         assert_eq!((first.failed, kernel.routes.len()), (0, 3));
         assert!(first.changes.to_string().contains("routes +3"), "{}", first.changes);
-        let second = turn(&mut kernel, &config(), &cluster(3)).unwrap();
+        let second = turn(&mut kernel, &config(), &cluster(3), Vec::new()).unwrap();
         assert!(second.changes.is_empty(), "{}", second.changes);
     }
 
@@ -236,14 +242,14 @@ mod tests {
         {
             let mut kernel = kernel();
             kernel.refuse = Some(refused.to_owned());
-            let failing = turn(&mut kernel, &config(), &cluster(9)).unwrap();
+            let failing = turn(&mut kernel, &config(), &cluster(9), Vec::new()).unwrap();
             assert!(failing.failed > 0, "{refused}");
             for failure in &failing.failures {
                 assert_eq!(failure.peer, Some("n3".parse().unwrap()), "{failure:?}");
             }
             assert!(kernel.routes.len() >= 8, "{refused}: {:?}", kernel.routes);
             kernel.refuse = None;
-            let healed = turn(&mut kernel, &config(), &cluster(9)).unwrap();
+            let healed = turn(&mut kernel, &config(), &cluster(9), Vec::new()).unwrap();
             assert_eq!((healed.failed, kernel.routes.len()), (0, 9));
         }
     }
@@ -251,14 +257,14 @@ mod tests {
     #[test]
     fn what_cannot_be_decided_changes_nothing() {
         let mut kernel = kernel();
-        turn(&mut kernel, &config(), &cluster(3)).unwrap();
+        turn(&mut kernel, &config(), &cluster(3), Vec::new()).unwrap();
         let before = kernel.clone();
         let mut elsewhere = config();
         elsewhere.settings.node = "n9".parse().unwrap();
-        assert!(matches!(turn(&mut kernel, &elsewhere, &cluster(3)), Err(TurnError::Desired(_))));
+        assert!(matches!(turn(&mut kernel, &elsewhere, &cluster(3), Vec::new()), Err(TurnError::Desired(_))));
         elsewhere = config();
         elsewhere.interface = Interface::Name("eth7".parse().unwrap());
-        assert!(matches!(turn(&mut kernel, &elsewhere, &cluster(3)), Err(TurnError::Uplink(_))));
+        assert!(matches!(turn(&mut kernel, &elsewhere, &cluster(3), Vec::new()), Err(TurnError::Uplink(_))));
         assert_eq!(kernel, before);
     }
 }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use crate::cni::result::Promise;
+use crate::hostport::PodPorts;
 use crate::link::{AttachmentIds, Mac};
 use crate::node::Attachment;
 use crate::shaping;
@@ -82,13 +83,22 @@ fn pod_link(attachment: &Attachment) -> LinkRef {
 const HOST_CONF: [(Ipv4Conf, u32); 3] =
     [(Ipv4Conf::Forwarding, 1), (Ipv4Conf::ProxyArp, 1), (Ipv4Conf::RpFilter, 1)];
 
+/// Answers to connections that the node made to a host port on its loopback address come back to that
+/// address; only for them is it taken from the link. The guard chain lets nothing else through.
+fn host_conf(ports: Option<&PodPorts>) -> Vec<(Ipv4Conf, u32)> {
+    let localnet = ports.filter(|ports| ports.on_loopback()).map(|_| (Ipv4Conf::RouteLocalnet, 1));
+    HOST_CONF.into_iter().chain(localnet).collect()
+}
+
 /// Everything ADD asks of the kernel, the node's side first. Nothing in it depends on what is there:
 /// whatever must not be there makes a step fail.
 #[must_use]
 pub fn plan_add(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     let mut plan: Vec<Step> =
         extras.node_sysctls.iter().map(|(k, v)| Step::SetSysctl(Ns::Node, k.clone(), v.clone())).collect();
+    plan.push(Step::PutGuard);
     plan.extend(extras.masquerade.clone().map(Step::PutMasquerade));
+    plan.extend(PodPorts::of(attachment).map(Step::PutHostPorts));
     plan.extend(plan_node(attachment));
     plan.extend(shaping::plan(attachment));
     plan.extend(plan_pod(attachment, extras));
@@ -132,7 +142,7 @@ fn plan_node(attachment: &Attachment) -> Vec<Step> {
             link.clone(),
             LinkChange {
                 alias: Some(alias(attachment)),
-                ipv4: HOST_CONF.to_vec(),
+                ipv4: host_conf(PodPorts::of(attachment).as_ref()),
                 link_local: Some(LinkLocal::None),
                 ..LinkChange::default()
             },
@@ -283,7 +293,7 @@ pub fn check(
         let neighbour = Neighbour { ip: *ip, mac: attachment.mac };
         has(&format!("neighbour on {node_name}"), &neighbours(node), &NeighbourText(neighbour))?;
     }
-    for (conf, value) in HOST_CONF {
+    for (conf, value) in host_conf(PodPorts::of(attachment).as_ref()) {
         let found = node.conf.iter().find(|(c, _)| *c == conf).map(|(_, v)| v.to_string());
         let found = found.unwrap_or_else(|| "nothing".to_owned());
         same(format!("{} of {node_name}", conf.as_str()), &value.to_string(), &found)?;
@@ -370,6 +380,7 @@ pub(crate) mod tests {
             mtu: crate::link::OverlayMtu::default(),
             pod: Some("default/web".to_owned()),
             limits: Limits::default(),
+            host_ports: Vec::new(),
             ipam_routes: Vec::new(),
             ipam: None,
         }

@@ -11,6 +11,7 @@ pub mod execute;
 pub mod overlay;
 pub mod node;
 pub mod attach;
+pub mod hostport;
 pub mod pool;
 pub mod rate;
 pub mod shaping;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::hostport::HostPort;
 use crate::link::{Mac, OverlayMtu};
 use crate::names::{ContainerId, IfName, NetworkName, NodeName};
 use crate::rate::Limits;
@@ -70,6 +71,9 @@ pub struct Attachment {
     /// Its bandwidth limits.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// Ports of the node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<HostPort>,
     /// Destinations routed for it beyond the configuration's own, as a third-party IPAM plugin asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ipam_routes: Vec<IpNetwork>,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use crate::hostport::{Flows, Holding, PodPorts};
 use crate::link::{Mac, OverlayMtu, Vni};
 use crate::names::IfName;
 use crate::rate::Rate;
@@ -184,6 +185,8 @@ pub enum Ipv4Conf {
     ProxyArp,
     /// Source validation: 0 off, 1 strict, 2 loose (RFC 3704).
     RpFilter,
+    /// Take packets to and from 127.0.0.0/8 (ip-sysctl, `route_localnet`).
+    RouteLocalnet,
 }
 
 impl Ipv4Conf {
@@ -194,6 +197,7 @@ impl Ipv4Conf {
             Self::Forwarding => "forwarding",
             Self::ProxyArp => "proxy_arp",
             Self::RpFilter => "rp_filter",
+            Self::RouteLocalnet => "route_localnet",
         }
     }
 }
@@ -279,6 +283,15 @@ pub enum Step {
     PutMasquerade(Masquerade),
     /// Remove one masquerading chain of the node.
     DropMasquerade(String),
+    /// Make the chain what it should be that keeps pods from sending as somebody else, and from reaching
+    /// the node's loopback addresses.
+    PutGuard,
+    /// Lead ports of the node to a pod. Refused with `EEXIST` where another pod has one of them.
+    PutHostPorts(PodPorts),
+    /// Take elements out of the maps that lead ports to pods.
+    DropHostPorts(Holding),
+    /// Make the node's connection tracking forget.
+    ForgetFlows(Vec<Flows>),
     /// Remove our nftables table of the node, and with it all chains.
     DropTable,
 }
@@ -306,6 +319,10 @@ impl Step {
             | Self::DropNexthop(_)
             | Self::PutMasquerade(_)
             | Self::DropMasquerade(_)
+            | Self::PutGuard
+            | Self::PutHostPorts(_)
+            | Self::DropHostPorts(_)
+            | Self::ForgetFlows(_)
             | Self::DropTable => Ns::Node,
             Self::SetLink(l, _)
             | Self::PutRate(l, _)
@@ -336,6 +353,7 @@ impl Step {
             Self::PutNexthop(nexthop) => Some(Self::DropNexthop(nexthop.clone())),
             Self::PutNeighbour(link, neighbour) => Some(Self::DropNeighbour(link.clone(), *neighbour)),
             Self::PutFdb(link, fdb) => Some(Self::DropFdb(link.clone(), *fdb)),
+            Self::PutHostPorts(ports) => Some(Self::DropHostPorts(Holding::Of(ports.holder.clone()))),
             Self::SetLink(..)
             | Self::PutRate(..)
             | Self::AddIngress(_)
@@ -350,6 +368,9 @@ impl Step {
             | Self::SetSysctl(..)
             | Self::PutMasquerade(_)
             | Self::DropMasquerade(_)
+            | Self::PutGuard
+            | Self::DropHostPorts(_)
+            | Self::ForgetFlows(_)
             | Self::DropTable => None,
         }
     }
@@ -406,6 +427,22 @@ impl fmt::Display for Step {
             Self::SetSysctl(ns, key, value) => write!(f, "set sysctl {key}={value} on {ns}"),
             Self::PutMasquerade(m) => write!(f, "masquerade in chain {} of table inet {TABLE}", m.chain),
             Self::DropMasquerade(chain) => write!(f, "delete chain {chain} of table inet {TABLE}"),
+            Self::PutGuard => write!(f, "guard against pods' packets in table inet {TABLE}"),
+            Self::PutHostPorts(ports) => {
+                write!(f, "add host ports of {} to table inet {TABLE}:", ports.holder)?;
+                ports.elements.iter().try_for_each(|element| write!(f, " {element};"))
+            }
+            Self::DropHostPorts(Holding::Of(holder)) => {
+                write!(f, "delete host ports of {holder} from table inet {TABLE}")
+            }
+            Self::DropHostPorts(Holding::These(elements)) => {
+                write!(f, "delete host ports from table inet {TABLE}:")?;
+                elements.iter().try_for_each(|(element, _)| write!(f, " {element};"))
+            }
+            Self::ForgetFlows(flows) => {
+                f.write_str("forget connections")?;
+                flows.iter().try_for_each(|flows| write!(f, " {flows};"))
+            }
             Self::DropTable => write!(f, "delete table inet {TABLE}"),
         }
     }

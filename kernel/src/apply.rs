@@ -11,7 +11,7 @@ use nix::libc::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, ESRCH};
 
 use crate::batch::{Answer, Netlink, Request};
 use crate::netns::{NetnsError, NetnsFd};
-use crate::{facts, msg, nat, sysctl};
+use crate::{conntrack, facts, msg, nat, sysctl};
 
 /// Explicit interface indexes are drawn from here on, far above the kernel's own counter.
 const FIRST_INDEX: u32 = 1 << 20;
@@ -171,17 +171,17 @@ impl NetlinkKernel {
                 known.remove(&LinkRef::node(ifb.name.clone()));
                 msg::link::create_ifb(ifb)
             }
-            Step::PutRate(link, rate) => msg::tc::put_rate(self.must_index(step, link, known)?, *rate),
-            Step::AddIngress(link) => msg::tc::add_ingress(self.must_index(step, link, known)?),
             Step::Redirect(link, to) => {
                 let to = self.must_index(step, &LinkRef::node(to.clone()), known)?;
                 msg::tc::redirect(self.must_index(step, link, known)?, to)
             }
-            Step::SetLink(link, change) => msg::link::change(self.must_index(step, link, known)?, change),
-            Step::Settle(link) => msg::link::get_by_index(self.must_index(step, link, known)?),
-            Step::AddAddr(link, addr, scope) => {
-                msg::addr::add(self.must_index(step, link, known)?, *addr, *scope)
-            }
+            Step::SetLink(link, _)
+            | Step::Settle(link)
+            | Step::PutRate(link, _)
+            | Step::AddIngress(link)
+            | Step::AddAddr(link, ..)
+            | Step::PutNeighbour(link, _)
+            | Step::PutFdb(link, _) => about_link(step, self.must_index(step, link, known)?),
             Step::PutRoute(ns, route, mode) => {
                 let index = self.via_index(step, *ns, &route.via, known)?.ok_or_else(|| no_link(step))?;
                 msg::route::put(route, index, *mode)
@@ -190,8 +190,6 @@ impl NetlinkKernel {
                 let index = self.must_index(step, &LinkRef::node(nexthop.link.clone()), known)?;
                 msg::nexthop::put(nexthop, index)
             }
-            Step::PutNeighbour(link, n) => msg::neigh::put(self.must_index(step, link, known)?, n),
-            Step::PutFdb(link, fdb) => msg::neigh::put_fdb(self.must_index(step, link, known)?, fdb),
             Step::DropNexthop(nexthop) => msg::nexthop::remove(nexthop),
             Step::DropRoute(ns, route) => match self.via_index(step, *ns, &route.via, known)? {
                 Some(index) => msg::route::remove(route, index),
@@ -210,7 +208,14 @@ impl NetlinkKernel {
                 }
                 None => return Ok(Prepared::AlreadyGone),
             },
-            Step::SetSysctl(..) | Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => {
+            Step::SetSysctl(..)
+            | Step::PutMasquerade(_)
+            | Step::DropMasquerade(_)
+            | Step::PutGuard
+            | Step::PutHostPorts(_)
+            | Step::DropHostPorts(_)
+            | Step::ForgetFlows(_)
+            | Step::DropTable => {
                 return Err(KernelError::new(step, "not an rtnetlink request"));
             }
         };
@@ -287,7 +292,8 @@ impl Kernel for NetlinkKernel {
             let (batch, after) = rest.split_at(batch_length(rest));
             results.extend(match way {
                 Way::Setting => self.apply_sysctls(batch),
-                Way::Table => batch.iter().map(nat::apply).collect(),
+                Way::Table => nat::apply(batch),
+                Way::Tracking => batch.iter().map(conntrack::apply).collect(),
                 Way::Routing => self.apply_batch(batch, &mut known),
                 Way::Removal => self.apply_removals(batch, &mut known),
             });
@@ -314,6 +320,8 @@ enum Way {
     Setting,
     /// Through nf_tables.
     Table,
+    /// Through ctnetlink.
+    Tracking,
     /// Through rtnetlink.
     Routing,
     /// Through rtnetlink as well, each on its own: what it takes away may come back by the same name, and
@@ -325,7 +333,13 @@ impl Way {
     const fn of(step: &Step) -> Self {
         match step {
             Step::SetSysctl(..) => Self::Setting,
-            Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => Self::Table,
+            Step::PutMasquerade(_)
+            | Step::DropMasquerade(_)
+            | Step::PutGuard
+            | Step::PutHostPorts(_)
+            | Step::DropHostPorts(_)
+            | Step::DropTable => Self::Table,
+            Step::ForgetFlows(_) => Self::Tracking,
             Step::DeleteLink(LinkRef { ns: Ns::Node, .. }) => Self::Removal,
             _ => Self::Routing,
         }
@@ -344,6 +358,20 @@ fn write_sysctl(step: &Step) -> Result<Outcome, KernelError> {
 enum Prepared {
     Request(Request),
     AlreadyGone,
+}
+
+/// What is put on a link that is there.
+fn about_link(step: &Step, index: u32) -> Request {
+    match step {
+        Step::SetLink(_, change) => msg::link::change(index, change),
+        Step::PutRate(_, rate) => msg::tc::put_rate(index, *rate),
+        Step::AddIngress(_) => msg::tc::add_ingress(index),
+        Step::AddAddr(_, addr, scope) => msg::addr::add(index, *addr, *scope),
+        Step::PutNeighbour(_, neighbour) => msg::neigh::put(index, neighbour),
+        Step::PutFdb(_, fdb) => msg::neigh::put_fdb(index, fdb),
+        // Asking for a link is what settles it.
+        _ => msg::link::get_by_index(index),
+    }
 }
 
 fn removal(step: &Step, index: u32) -> Request {

@@ -3,8 +3,11 @@
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::execute::ExecError;
 use flatnet_core::kernel::KernelError;
+use flatnet_core::step::Step;
 use flatnet_kernel::NetnsError;
 use flatnet_node_state::{PoolError, StateError};
+
+const EEXIST: i32 = 17;
 
 pub(crate) fn kernel(e: &KernelError) -> CniError {
     CniError::new(if e.is_transient() { Code::TryAgain } else { Code::Kernel }, e)
@@ -14,8 +17,14 @@ pub(crate) fn io(action: &str, e: &std::io::Error) -> CniError {
     kernel(&KernelError::from_io(action, e))
 }
 
-pub(crate) fn exec(e: &ExecError) -> CniError {
-    let error = kernel(&e.cause);
+/// `plan` is what was executed: the port of another pod is a conflict, not a failure of the kernel.
+pub(crate) fn exec(plan: &[Step], e: &ExecError) -> CniError {
+    let error = match plan.get(e.index) {
+        Some(Step::PutHostPorts(_)) if e.cause.errno == Some(EEXIST) => {
+            CniError::new(Code::Conflict, &e.cause)
+        }
+        _ => kernel(&e.cause),
+    };
     if e.undo_failures.is_empty() {
         return error;
     }

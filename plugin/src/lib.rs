@@ -1,5 +1,5 @@
 //! One CNI invocation: parameters and configuration in, one answer out. A one-shot process without
-//! daemon, threads of its own or network.
+//! daemon or network.
 
 mod dispatch;
 mod by_hand;
@@ -9,6 +9,7 @@ mod seen;
 mod loopback;
 mod delegate;
 mod ipam;
+mod ports;
 mod verbs;
 
 use std::ffi::OsString;

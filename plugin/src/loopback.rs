@@ -59,7 +59,8 @@ fn seen(kernel: &mut NetlinkKernel) -> Result<(bool, Vec<IpNetwork>), CniError> 
 /// A chain's result so far is passed on unchanged (SPEC, section 2, ADD).
 fn add(base: &Base, target: &Target) -> Result<Value, CniError> {
     let mut kernel = enter(open_sandbox(target)?)?;
-    execute(&mut kernel, &set(true)).map_err(|e| context::exec(&e))?;
+    let plan = set(true);
+    execute(&mut kernel, &plan).map_err(|e| context::exec(&plan, &e))?;
     if let Some(before) = base.prev_result() {
         return Ok(before.clone());
     }

@@ -31,7 +31,8 @@ pub(crate) fn attachment(
         node: node.map_err(|e| context::io("read the node's interface", &e))?,
     };
     if let Some(node) = &mut seen.node {
-        node.conf = [Ipv4Conf::Forwarding, Ipv4Conf::ProxyArp, Ipv4Conf::RpFilter]
+        let all = [Ipv4Conf::Forwarding, Ipv4Conf::ProxyArp, Ipv4Conf::RpFilter, Ipv4Conf::RouteLocalnet];
+        node.conf = all
             .into_iter()
             .filter_map(|conf| {
                 let key = format!("net/ipv4/conf/{}/{}", attachment.host_ifname, conf.as_str());

@@ -5,6 +5,7 @@ pub mod oracle;
 pub mod plugin;
 pub mod chain;
 pub mod agent;
+pub mod host_ports;
 
 use std::path::PathBuf;
 

@@ -97,11 +97,16 @@ fn c11_check_notices_a_flushed_chain_and_the_next_add_heals_it() {
     conf["prevResult"] = world.add("a", &first, &conf);
     let check = || world.node.run(&world.node.call("CHECK", "a", &first.path(), &conf));
     assert!(check().ok, "{}", check().json);
-    for spoil in ["nft flush chain inet flatnet masquerade-flatnet", "nft flush ruleset"] {
+    let spoils = [
+        ("nft flush chain inet flatnet masquerade-flatnet", "masquerade-flatnet"),
+        ("nft flush chain inet flatnet guard", "guard"),
+        ("nft flush ruleset", "guard"),
+    ];
+    for (spoil, chain) in spoils {
         drop(command(&world.node.ns, spoil));
         let answer = check();
         let msg = answer.json["msg"].as_str().unwrap_or_default();
-        assert!(!answer.ok && msg.contains("masquerade-flatnet"), "{spoil}: {}", answer.json);
+        assert!(!answer.ok && msg.contains(chain), "{spoil}: {}", answer.json);
         drop(world.add("b", &second, &world.conf()));
         assert!(check().ok, "{spoil}: {}", check().json);
         assert!(world.node.del("b", &second.path()).ok);
@@ -139,11 +144,39 @@ fn networks_of_one_node_do_not_masquerade_each_others_pods() {
 }
 
 #[test]
-fn without_the_key_there_is_no_table() {
+fn without_the_key_there_is_only_the_guard() {
     let world = world();
     let pod = pod();
     drop(world.node.add("a", &pod));
-    assert_eq!(command(&world.node.ns, "nft list ruleset"), "");
+    let ruleset = command(&world.node.ns, "nft list ruleset");
+    assert_eq!(ruleset.matches("chain ").count(), 1, "{ruleset}");
+    assert!(ruleset.contains("chain guard"), "{ruleset}");
+}
+
+/// The comments still say what was there.
+#[test]
+fn a_rule_that_was_changed_under_its_comment_is_put_back() {
+    let world = world();
+    let pods = [pod(), pod()];
+    drop(world.add("a", &pods[0], &world.conf()));
+    let ns = &world.node.ns;
+    let whole = command(ns, "nft list ruleset");
+    let listed: Value =
+        serde_json::from_str(&command(ns, "nft -j list chain inet flatnet masquerade-flatnet"))
+            .expect("JSON");
+    let mut rules = listed["nftables"].as_array().expect("a list").iter().filter_map(|o| o.get("rule"));
+    let last = rules.next_back().expect("a rule").clone();
+    let (handle, comment) = (&last["handle"], last["comment"].as_str().expect("a comment"));
+    // The witness takes words, so the comment goes in by a file.
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let edit = format!(
+        "replace rule inet flatnet masquerade-flatnet handle {handle} ip6 saddr fd00:99::/64 masquerade fully-random comment \"{comment}\"\n"
+    );
+    std::fs::write(file.path(), edit).expect("write");
+    drop(command(ns, &format!("nft -f {}", file.path().display())));
+    assert_ne!(command(ns, "nft list ruleset"), whole, "the rule was changed");
+    drop(world.add("b", &pods[1], &world.conf()));
+    assert_eq!(command(ns, "nft list ruleset"), whole);
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn p8_p9_p10_configurations_that_cannot_be() {
         (json!({ "mtu": "1500" }), 6, "mtu"),
         (json!({ "stateDir": "not/absolute" }), 7, "not/absolute"),
         (json!({ "ipam": { "type": "dhcp" } }), 2, "dhcp"),
-        (json!({ "runtimeConfig": { "portMappings": [{ "hostPort": 8080 }] } }), 2, "8080"),
+        (json!({ "runtimeConfig": { "portMappings": [{ "hostPort": 8080 }] } }), 7, "8080"),
         (json!({ "runtimeConfig": { "ips": ["10.99.0.1"] } }), 7, "10.99.0.1"),
         (json!({ "routes": [{ "dst": "nowhere" }] }), 7, "nowhere"),
     ];

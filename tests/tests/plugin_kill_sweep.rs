@@ -6,21 +6,26 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use flatnet_tests::host_ports::{elements, mapping};
 use flatnet_tests::oracle::{self, links};
 use flatnet_tests::plugin::{PluginNode, addresses};
 use flatnet_tests::program;
 use netns_fixtures::{NetNs, probe};
+use serde_json::{Value, json};
 
 struct Sweep {
     node: PluginNode,
     pod: NetNs,
     beside: NetNs,
+    /// What the victim's ADD asks for.
+    ports: Value,
     kills: usize,
 }
 
 impl Sweep {
     fn new() -> Self {
         let sweep = Self {
+            ports: json!([]),
             node: PluginNode::new(),
             pod: NetNs::new().expect("make a namespace"),
             beside: NetNs::new().expect("make a namespace"),
@@ -33,7 +38,9 @@ impl Sweep {
     /// Runs one verb under strace with `options`; answers with what strace said, and whether the verb
     /// ended by itself.
     fn strace(&self, verb: &str, options: &[String]) -> (String, bool) {
-        let call = self.node.call(verb, "victim", &self.pod.path(), &self.node.conf("1.1.0"));
+        let mut conf = self.node.conf("1.1.0");
+        conf["runtimeConfig"] = json!({ "portMappings": self.ports });
+        let call = self.node.call(verb, "victim", &self.pod.path(), &conf);
         let output = self.node.ns.run(|| {
             #[expect(clippy::disallowed_methods, reason = "strace is what kills")]
             let mut command = Command::new("strace");
@@ -70,6 +77,16 @@ impl Sweep {
         let calls = self.calls(verb);
         after(self, "a whole run");
         assert!(calls.contains("sendto") && calls.len() > 10, "{calls:?}");
+        self.sweep_calls(verb, &calls, before, after);
+    }
+
+    fn sweep_calls(
+        &mut self,
+        verb: &str,
+        calls: &BTreeSet<String>,
+        before: impl Fn(&Self),
+        after: impl Fn(&Self, &str),
+    ) {
         for call in calls {
             for nth in 1.. {
                 before(self);
@@ -87,6 +104,7 @@ impl Sweep {
     fn clean(&self, when: &str) {
         assert_eq!(links(&self.node.ns).len(), 1, "{when}: links");
         assert_eq!(links(&self.pod), Vec::<String>::new(), "{when}: links in the pod");
+        assert_eq!(elements(&self.node.ns), [""; 0], "{when}: elements of nftables maps");
         assert_eq!(
             (self.node.records().len(), self.node.used_addresses()),
             (1, 2),
@@ -119,6 +137,27 @@ fn d11_add_killed_at_every_system_call() {
     sweep.beside_still_works();
     println!("ADD killed at {} system calls: nothing left after DEL", sweep.kills);
     assert!(sweep.kills > 60, "{}", sweep.kills);
+}
+
+/// The part that a host port adds: at each request to the kernel, and at each file that is written.
+#[test]
+fn d11_add_and_del_with_host_ports_killed_at_every_request() {
+    let mut sweep = Sweep::new();
+    sweep.ports = json!([mapping("tcp", 8080, 80), mapping("udp", 8053, 53)]);
+    let requests: BTreeSet<String> = ["sendto", "recvfrom", "rename", "unlink"].map(str::to_owned).into();
+    let after = |s: &Sweep, when: &str| {
+        s.del(when);
+        s.clean(when);
+    };
+    sweep.sweep_calls("ADD", &requests, |_| {}, after);
+    let attach = |s: &Sweep| {
+        let (said, whole) = s.strace("ADD", &[]);
+        assert!(whole && !elements(&s.node.ns).is_empty(), "{said}");
+    };
+    sweep.sweep_calls("DEL", &requests, attach, after);
+    sweep.beside_still_works();
+    println!("with host ports killed at {} requests: nothing left after DEL", sweep.kills);
+    assert!(sweep.kills > 30, "{}", sweep.kills);
 }
 
 #[test]

@@ -12,11 +12,13 @@ use serde_json::{Map, Value};
 
 use super::bandwidth;
 use super::error::{CniError, Code};
+use super::port_mappings;
 use super::value::{
     array, dns, invalid, lookup, mac, mistyped, mtu, networks, object, parse, requested, routes, sysctls,
     text,
 };
 use super::version::Version;
+use crate::hostport::HostPort;
 use crate::link::{Mac, OverlayMtu};
 use crate::names::NetworkName;
 use crate::rate::Limits;
@@ -73,6 +75,8 @@ pub struct AddConf {
     pub mac: Option<Mac>,
     /// Bandwidth limits (the `bandwidth` capability).
     pub limits: Limits,
+    /// Ports of the node that lead to the pod (the `portMappings` capability).
+    pub host_ports: Vec<HostPort>,
     /// The third-party IPAM plugin that gives the addresses.
     pub ipam: Option<String>,
 }
@@ -188,7 +192,6 @@ impl Base {
     /// # Errors
     /// The first key that is wrong, with its value.
     pub fn add_conf(&self) -> Result<AddConf, CniError> {
-        self.refuse_unsupported()?;
         let runtime = self.runtime_config()?;
         let list_of = |key: &str| self.raw.get(key).map(|v| networks(key, v)).transpose();
         Ok(AddConf {
@@ -217,21 +220,9 @@ impl Base {
                 None => lookup(runtime, "mac").map(|v| mac("runtimeConfig.mac", v)).transpose()?,
             },
             limits: lookup(runtime, "bandwidth").map_or(Ok(Limits::default()), bandwidth::limits)?,
+            host_ports: lookup(runtime, "portMappings").map_or(Ok(Vec::new()), port_mappings::read)?,
             ipam: self.ipam()?.map(str::to_owned),
         })
-    }
-
-    /// What this build does not do must not be dropped in silence.
-    fn refuse_unsupported(&self) -> Result<(), CniError> {
-        let refuse = |key: &str, value: &Value| {
-            Err(CniError::new(Code::UnsupportedField, format!("{key} is not supported: {value}")))
-        };
-        let runtime = self.runtime_config()?;
-        let asked = lookup(runtime, "portMappings").filter(|v| v.as_array().is_none_or(|a| !a.is_empty()));
-        if let Some(value) = asked {
-            return refuse("runtimeConfig.portMappings", value);
-        }
-        Ok(())
     }
 
     /// A value of `args.cni` (CONVENTIONS, "args in network config"): it goes before all other ways of
@@ -286,7 +277,7 @@ mod tests {
             (r#""sysctls":{"kernel.panic":"1"}"#, Code::InvalidConfig, "kernel.panic"),
             (r#""sysctls":{"net/../kernel":"1","net..x":"1"}"#, Code::InvalidConfig, "net"),
             (r#""dns":{"servers":["1.1.1.1"]}"#, Code::UnsupportedField, "servers"),
-            (r#""runtimeConfig":{"PortMappings":[{"HostPort":80}]}"#, Code::UnsupportedField, "80"),
+            (r#""runtimeConfig":{"PortMappings":[{"HostPort":80}]}"#, Code::InvalidConfig, "80"),
             (r#""runtimeConfig":{"mac":"zz"}"#, Code::InvalidConfig, "zz"),
             (r#""runtimeConfig":{"mac":"01:00:5e:00:00:01"}"#, Code::InvalidConfig, "01:00:5e:00:00:01"),
             (r#""args":{"cni":{"ips":["10.0.0.900"]}}"#, Code::InvalidConfig, "args.cni.ips"),

@@ -6,6 +6,7 @@ pub mod env;
 pub mod conf;
 mod value;
 mod bandwidth;
+mod port_mappings;
 pub mod result;
 pub mod ipam;
 pub mod check;

@@ -212,7 +212,7 @@ impl OverlayModel {
                 self.fdb.remove(&(link.name.clone(), *fdb));
             }
             // The table is not part of the model: it is as it should be.
-            Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => {
+            Step::PutMasquerade(_) | Step::PutGuard | Step::DropMasquerade(_) | Step::DropTable => {
                 return Ok(Outcome::AlreadySo);
             }
             _ => self.put(step).map_err(|errno| KernelError::from_errno(step, errno, None))?,

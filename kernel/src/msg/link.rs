@@ -112,6 +112,7 @@ fn ipv4_conf(settings: &[(Ipv4Conf, u32)]) -> AfSpecInet {
             Ipv4Conf::Forwarding => 1,
             Ipv4Conf::ProxyArp => 3,
             Ipv4Conf::RpFilter => 8,
+            Ipv4Conf::RouteLocalnet => 26,
         };
         let attribute = nla(kind, &value.to_ne_bytes());
         let at = nested.len();

@@ -5,6 +5,7 @@ pub(crate) mod addr;
 pub(crate) mod link;
 pub(crate) mod neigh;
 pub(crate) mod nexthop;
+pub(crate) mod nfnl;
 pub(crate) mod nft;
 pub(crate) mod route;
 pub(crate) mod tc;

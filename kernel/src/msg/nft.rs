@@ -1,19 +1,19 @@
-//! nf_tables requests (include/uapi/linux/netfilter/nf_tables.h), as much as our table needs. Numbers go
-//! over the wire in network byte order.
+//! nf_tables requests (include/uapi/linux/netfilter/nf_tables.h), as much as our table needs.
 
-use flatnet_core::link::HOST_IF_PREFIX;
-use flatnet_core::step::{Masquerade, TABLE};
-use ipnetwork::IpNetwork;
-use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLA_F_NESTED, NLM_F_APPEND, NLM_F_CREATE, NlasIterator,
-};
+pub(crate) mod element;
+pub(crate) mod expr;
 
-use super::{NEW, nla, octets};
+use flatnet_core::step::TABLE;
+use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NlasIterator};
+
+use super::nfnl::{self, HEADER, Message, nested, number, text};
+use super::{NEW, nla};
 use crate::batch::Request;
 
 const SUBSYSTEM: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
+const NFNL_BATCH_GENID: u16 = 1;
 const NEWTABLE: u16 = SUBSYSTEM << 8;
 const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
@@ -21,56 +21,109 @@ const DELCHAIN: u16 = SUBSYSTEM << 8 | 5;
 const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
 const GETRULE: u16 = SUBSYSTEM << 8 | 7;
 const DELRULE: u16 = SUBSYSTEM << 8 | 8;
+const NEWSET: u16 = SUBSYSTEM << 8 | 9;
+const NEWSETELEM: u16 = SUBSYSTEM << 8 | 12;
+const GETSETELEM: u16 = SUBSYSTEM << 8 | 13;
+const DELSETELEM: u16 = SUBSYSTEM << 8 | 14;
+const GETGEN: u16 = SUBSYSTEM << 8 | 16;
 
-const NFPROTO_UNSPEC: u8 = 0;
-const NFPROTO_INET: u8 = 1;
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
-const NF_INET_POST_ROUTING: u32 = 4;
-const NF_IP_PRI_NAT_SRC: u32 = 100;
-const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 1 << 4;
-const NFT_REG_1: u32 = 1;
+pub(super) const NFPROTO_UNSPEC: u8 = 0;
+pub(super) const NFPROTO_INET: u8 = 1;
+pub(super) const NFPROTO_IPV4: u8 = 2;
+pub(super) const NFPROTO_IPV6: u8 = 10;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
 
-/// `struct nfgenmsg` and attributes.
-struct Message {
-    family: u8,
-    resource: u16,
-    attributes: Vec<DefaultNla>,
+/// A base chain as it should be.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) name: String,
+    /// `nat` or `filter`.
+    pub(crate) kind: &'static str,
+    /// `NF_INET_...`
+    pub(crate) hook: u32,
+    pub(crate) priority: i32,
+    pub(crate) rules: Vec<Rule>,
 }
 
-impl Emitable for Message {
-    fn buffer_len(&self) -> usize {
-        4 + self.attributes.as_slice().buffer_len()
+/// A rule, with the comment that `nft list ruleset` shows.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) comment: String,
+    pub(crate) expressions: Vec<DefaultNla>,
+}
+
+/// A map or set as it should be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Set {
+    pub(crate) name: &'static str,
+    /// Types of the key's parts, as `nft` numbers them.
+    pub(crate) key: &'static [Datatype],
+    /// The same of the value; none for a set.
+    pub(crate) value: &'static [Datatype],
+}
+
+/// `enum datatypes` of nft (include/datatype.h), which it needs to print an element.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Datatype {
+    Ipv4,
+    Ipv6,
+    Protocol,
+    Port,
+}
+
+impl Datatype {
+    /// Number, and bytes in a register.
+    const fn form(self) -> (u32, u32) {
+        match self {
+            Self::Ipv4 => (7, 4),
+            Self::Ipv6 => (8, 16),
+            Self::Protocol => (12, 4),
+            Self::Port => (13, 4),
+        }
     }
 
-    fn emit(&self, buffer: &mut [u8]) {
-        buffer[..2].copy_from_slice(&[self.family, 0]);
-        buffer[2..4].copy_from_slice(&self.resource.to_be_bytes());
-        self.attributes.as_slice().emit(&mut buffer[4..]);
+    /// Number and length of a concatenation (`TYPE_BITS`, nft's include/datatype.h).
+    fn concatenated(parts: &[Self]) -> (u32, u32) {
+        parts.iter().map(|part| part.form()).fold((0, 0), |all, one| (all.0 << 6 | one.0, all.1 + one.1))
     }
 }
 
 fn request(kind: u16, flags: u16, attributes: Vec<DefaultNla>) -> Request {
-    Request::new(kind, flags, &Message { family: NFPROTO_INET, resource: 0, attributes })
+    nfnl::request(kind, flags, NFPROTO_INET, attributes)
 }
 
-/// The two messages that frame a transaction.
-pub(crate) fn frame() -> (Request, Request) {
-    let edge = |kind| {
-        let message = Message { family: NFPROTO_UNSPEC, resource: SUBSYSTEM, attributes: Vec::new() };
-        Request::new(kind, 0, &message)
+/// The two messages that frame a transaction; with a generation it is refused (`ERESTART`) where
+/// anything changed since.
+pub(crate) fn frame(generation: Option<u32>) -> (Request, Request) {
+    let edge = |kind, attributes| {
+        Request::new(kind, 0, &Message { family: NFPROTO_UNSPEC, resource: SUBSYSTEM, attributes })
     };
-    (edge(NFNL_MSG_BATCH_BEGIN), edge(NFNL_MSG_BATCH_END))
+    let known = generation.map(|generation| number(NFNL_BATCH_GENID, generation));
+    (edge(NFNL_MSG_BATCH_BEGIN, known.into_iter().collect()), edge(NFNL_MSG_BATCH_END, Vec::new()))
+}
+
+pub(crate) fn get_generation() -> Request {
+    nfnl::request(GETGEN, 0, NFPROTO_UNSPEC, Vec::new())
+}
+
+/// `NFTA_GEN_ID` in the body of the answer.
+pub(crate) fn generation(body: &[u8]) -> Option<u32> {
+    nfnl::find(body.get(HEADER..)?, 1)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+pub(crate) fn make_table() -> Request {
+    request(NEWTABLE, NLM_F_CREATE, vec![text(1, TABLE)])
 }
 
 pub(crate) fn delete_table() -> Request {
     request(DELTABLE, 0, vec![text(1, TABLE)])
 }
 
-/// All rules of a chain; none where there is no such chain.
-pub(crate) fn dump_rules(chain: &str) -> Request {
-    request(GETRULE, 0, vec![text(1, TABLE), text(2, chain)])
+/// All rules of our table; none where there is no such table.
+pub(crate) fn dump_rules() -> Request {
+    request(GETRULE, 0, vec![text(1, TABLE)])
 }
 
 pub(crate) fn delete_chain(chain: &str) -> Request {
@@ -87,165 +140,102 @@ pub(crate) enum Existing {
     Rewrite,
 }
 
-/// Makes the table where it is not, and the chain with its rules.
-pub(crate) fn put_masquerade(masquerade: &Masquerade, existing: Existing) -> Vec<Request> {
-    let hook = nested(4, &[number(1, NF_INET_POST_ROUTING), number(2, NF_IP_PRI_NAT_SRC)]);
-    let chain = vec![text(1, TABLE), text(3, &masquerade.chain), hook, text(7, "nat")];
-    let mut all = vec![request(NEWTABLE, NLM_F_CREATE, vec![text(1, TABLE)])];
-    match existing {
-        Existing::Refuse => all.push(request(NEWCHAIN, NEW, chain)),
-        Existing::Rewrite => {
-            all.push(request(NEWCHAIN, NLM_F_CREATE, chain));
-            all.push(request(DELRULE, 0, vec![text(1, TABLE), text(2, &masquerade.chain)]));
-        }
+/// Makes the set where it is not.
+pub(crate) fn make_set(set: &Set) -> Request {
+    const NFT_SET_MAP: u32 = 8;
+    let (key, key_length) = Datatype::concatenated(set.key);
+    let mut attributes = vec![text(1, TABLE), text(2, set.name), number(4, key), number(5, key_length)];
+    if !set.value.is_empty() {
+        let (value, length) = Datatype::concatenated(set.value);
+        attributes.extend([number(3, NFT_SET_MAP), number(6, value), number(7, length)]);
     }
-    for rule in rules(masquerade) {
+    // NFTA_SET_ID is required; rules find the set by name.
+    attributes.push(number(10, 1));
+    request(NEWSET, NLM_F_CREATE, attributes)
+}
+
+/// Makes the chain with its rules.
+pub(crate) fn make_chain(chain: &Chain, existing: Existing) -> Vec<Request> {
+    let hook = nested(4, &[number(1, chain.hook), number(2, chain.priority.cast_unsigned())]);
+    let attributes = vec![text(1, TABLE), text(3, &chain.name), hook, text(7, chain.kind)];
+    let mut all = match existing {
+        Existing::Refuse => vec![request(NEWCHAIN, NEW, attributes)],
+        Existing::Rewrite => vec![
+            request(NEWCHAIN, NLM_F_CREATE, attributes),
+            request(DELRULE, 0, vec![text(1, TABLE), text(2, &chain.name)]),
+        ],
+    };
+    for rule in &chain.rules {
         let attributes = vec![
             text(1, TABLE),
-            text(2, &masquerade.chain),
-            nested(4, &rule.expressions()),
-            nla(NFTA_RULE_USERDATA, &rule.userdata()),
+            text(NFTA_RULE_CHAIN, &chain.name),
+            nested(NFTA_RULE_EXPRESSIONS, &rule.expressions),
+            nla(NFTA_RULE_USERDATA, &comment(&rule.comment)),
         ];
         all.push(request(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, attributes));
     }
     all
 }
 
-/// What marks each rule of the chain as ours and as unchanged, in order.
-pub(crate) fn marks(masquerade: &Masquerade) -> Vec<Vec<u8>> {
-    rules(masquerade).iter().map(Rule::userdata).collect()
+/// A comment as `nft` stores it, for rules and elements alike (libnftnl's `NFTNL_UDATA_RULE_COMMENT` and
+/// `NFTNL_UDATA_SET_ELEM_COMMENT`, both type 0).
+fn comment(text: &str) -> Vec<u8> {
+    let mut data = vec![0, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
+    data.extend_from_slice(text.as_bytes());
+    data.push(0);
+    data
 }
 
-/// The mark in the body of a dumped rule; empty where it has none.
-pub(crate) fn mark(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    for attribute in NlasIterator::new(body.get(4..).unwrap_or_default()) {
-        let attribute = attribute?;
-        if attribute.kind() == NFTA_RULE_USERDATA {
-            return Ok(attribute.value().to_vec());
+/// A rule as the kernel shows it.
+#[derive(Debug)]
+pub(crate) struct SeenRule {
+    pub(crate) chain: String,
+    userdata: Vec<u8>,
+    expressions: Vec<u8>,
+}
+
+impl SeenRule {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut seen = Self { chain: String::new(), userdata: Vec::new(), expressions: Vec::new() };
+        for attribute in NlasIterator::new(body.get(HEADER..).unwrap_or_default()) {
+            let attribute = attribute?;
+            let value = attribute.value();
+            match attribute.kind() {
+                NFTA_RULE_CHAIN => {
+                    seen.chain = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
+                }
+                NFTA_RULE_EXPRESSIONS => seen.expressions = value.to_vec(),
+                NFTA_RULE_USERDATA => seen.userdata = value.to_vec(),
+                _ => {}
+            }
         }
+        Ok(seen)
     }
-    Ok(Vec::new())
+
+    /// Whether it is `rule`: the same comment, and expression by expression everything that we ask for.
+    /// The kernel answers in an order of its own and adds what it took for granted.
+    pub(crate) fn is(&self, rule: &Rule) -> bool {
+        let seen: Vec<_> = NlasIterator::new(&self.expressions).flatten().collect();
+        self.userdata == comment(&rule.comment)
+            && seen.len() == rule.expressions.len()
+            && rule.expressions.iter().zip(seen).all(|(own, seen)| {
+                let mut bytes = vec![0; own.buffer_len()];
+                own.emit(&mut bytes);
+                // After the attribute's own header.
+                has_all(bytes.get(4..).unwrap_or_default(), seen.value())
+            })
+    }
 }
 
-enum Rule {
-    /// Packets that leave towards one of this node's pods stay as they are, whichever network it is on.
-    KeepToPods,
-    /// Packets to here stay as they are.
-    Keep(IpNetwork),
-    /// Packets from here take the node's address.
-    Masquerade(IpNetwork),
-}
-
-/// Destinations in the cluster and multicast first, whatever the source.
-fn rules(masquerade: &Masquerade) -> Vec<Rule> {
-    let multicast = ["224.0.0.0/4", "ff00::/8"].map(|s| s.parse().expect("a network"));
-    let to_pods = [Rule::KeepToPods].into_iter();
-    let keep = masquerade.cluster.iter().copied().chain(multicast).map(Rule::Keep);
-    to_pods.chain(keep).chain(masquerade.pods.iter().copied().map(Rule::Masquerade)).collect()
-}
-
-impl Rule {
-    /// A comment, as `nft list ruleset` shows it (libnftnl's `NFTNL_UDATA_RULE_COMMENT`, type 0).
-    fn userdata(&self) -> Vec<u8> {
-        let comment = match self {
-            Self::KeepToPods => "to pods of this node: keep".to_owned(),
-            Self::Keep(to) => format!("to {to}: keep"),
-            Self::Masquerade(from) => format!("from {from}: masquerade"),
+/// Whether each attribute in `own` is in `seen` with the same value. Within an expression no attribute
+/// comes twice.
+fn has_all(own: &[u8], seen: &[u8]) -> bool {
+    NlasIterator::new(own).flatten().all(|own| {
+        let same = |seen: &[u8]| match own.nested_flag() {
+            true => has_all(own.value(), seen),
+            false => own.value() == seen,
         };
-        let mut data = vec![0, u8::try_from(comment.len() + 1).unwrap_or(u8::MAX)];
-        data.extend_from_slice(comment.as_bytes());
-        data.push(0);
-        data
-    }
-
-    fn expressions(&self) -> Vec<DefaultNla> {
-        match self {
-            Self::KeepToPods => {
-                const NFT_META_OIFNAME: u32 = 7;
-                let name = expression("meta", &[number(1, NFT_REG_1), number(2, NFT_META_OIFNAME)]);
-                // Compared as far as it goes: any name that begins so.
-                vec![name, equal(HOST_IF_PREFIX.as_bytes()), verdict_return()]
-            }
-            Self::Keep(to) => {
-                let mut all = matching(*to, Side::Destination);
-                all.push(verdict_return());
-                all
-            }
-            Self::Masquerade(from) => {
-                let mut all = matching(*from, Side::Source);
-                all.push(expression("masq", &[number(1, NF_NAT_RANGE_PROTO_RANDOM_FULLY)]));
-                all
-            }
-        }
-    }
-}
-
-fn verdict_return() -> DefaultNla {
-    const NFT_RETURN: i32 = -5;
-    let verdict = nested(2, &[number(1, NFT_RETURN.cast_unsigned())]);
-    expression("immediate", &[number(1, 0), nested(2, &[verdict])])
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Source,
-    Destination,
-}
-
-/// "This family, and this address within this network".
-fn matching(network: IpNetwork, side: Side) -> Vec<DefaultNla> {
-    const NFT_META_NFPROTO: u32 = 15;
-    const NETWORK_HEADER: u32 = 1;
-    let (proto, offset, length) = match (network, side) {
-        (IpNetwork::V4(_), Side::Source) => (NFPROTO_IPV4, 12, 4),
-        (IpNetwork::V4(_), Side::Destination) => (NFPROTO_IPV4, 16, 4),
-        (IpNetwork::V6(_), Side::Source) => (NFPROTO_IPV6, 8, 16),
-        (IpNetwork::V6(_), Side::Destination) => (NFPROTO_IPV6, 24, 16),
-    };
-    let payload = [number(1, NFT_REG_1), number(2, NETWORK_HEADER), number(3, offset), number(4, length)];
-    let mask = value(&octets(network.mask()));
-    let zero = value(&octets(network.mask()).iter().map(|_| 0).collect::<Vec<u8>>());
-    let masked = [
-        number(1, NFT_REG_1),
-        number(2, NFT_REG_1),
-        number(3, length),
-        nested(4, &[mask]),
-        nested(5, &[zero]),
-    ];
-    vec![
-        expression("meta", &[number(1, NFT_REG_1), number(2, NFT_META_NFPROTO)]),
-        equal(&[proto]),
-        expression("payload", &payload),
-        expression("bitwise", &masked),
-        equal(&octets(network.network())),
-    ]
-}
-
-fn equal(bytes: &[u8]) -> DefaultNla {
-    const NFT_CMP_EQ: u32 = 0;
-    expression("cmp", &[number(1, NFT_REG_1), number(2, NFT_CMP_EQ), nested(3, &[value(bytes)])])
-}
-
-fn expression(name: &str, data: &[DefaultNla]) -> DefaultNla {
-    nested(1, &[text(1, name), nested(2, data)])
-}
-
-fn value(bytes: &[u8]) -> DefaultNla {
-    nla(1, bytes)
-}
-
-fn number(kind: u16, value: u32) -> DefaultNla {
-    nla(kind, &value.to_be_bytes())
-}
-
-fn text(kind: u16, value: &str) -> DefaultNla {
-    let mut bytes = value.as_bytes().to_vec();
-    bytes.push(0);
-    nla(kind, &bytes)
-}
-
-fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    let mut bytes = vec![0; attributes.buffer_len()];
-    attributes.emit(&mut bytes);
-    nla(kind | NLA_F_NESTED, &bytes)
+        let mut seen = NlasIterator::new(seen).flatten();
+        seen.find(|seen| seen.kind() == own.kind()).is_some_and(|seen| same(seen.value()))
+    })
 }

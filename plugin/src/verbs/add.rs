@@ -8,10 +8,11 @@ use flatnet_core::cni::conf::{AddConf, Base};
 use flatnet_core::cni::env::{Asked, Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::cni::result;
-use flatnet_core::execute::execute;
+use flatnet_core::execute::{clear, execute};
+use flatnet_core::hostport::{Holding, PodPorts};
 use flatnet_core::link::AttachmentIds;
 use flatnet_core::node::{ATTACHMENT_VERSION, Attachment};
-use flatnet_core::step::Ns;
+use flatnet_core::step::{Ns, Step};
 use flatnet_kernel::{NetlinkKernel, NetnsFd, facts, sysctl};
 use flatnet_node_state::{PoolError, Request, StateDir};
 use ipnetwork::IpNetwork;
@@ -20,7 +21,7 @@ use serde_json::Value;
 use super::del;
 use crate::ipam::Ipam;
 use crate::settings::Settings;
-use crate::{context, seen};
+use crate::{context, ports, seen};
 
 pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, CniError> {
     let mut conf = base.add_conf()?;
@@ -35,7 +36,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
     let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
     let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
     refuse_what_is_there(&mut kernel, target, &ids)?;
-    forget_the_dead(&state, &ids, ipam.as_ref())?;
+    forget_the_dead(&mut kernel, &state, &ids, ipam.as_ref())?;
 
     let attachment = Attachment {
         version: ATTACHMENT_VERSION,
@@ -51,6 +52,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         mtu: mtu(&mut kernel, &settings)?,
         pod: target.pod.clone(),
         limits: conf.limits,
+        host_ports: conf.host_ports.clone(),
         ipam_routes: Vec::new(),
         ipam: ipam.is_some().then(|| base.raw_ipam().cloned()).flatten(),
     };
@@ -135,9 +137,19 @@ fn refuse_what_is_there(
 }
 
 /// A record without its interface is what a killed ADD or a dead pod left: it goes.
-fn forget_the_dead(state: &StateDir, ids: &AttachmentIds, ipam: Option<&Ipam<'_>>) -> Result<(), CniError> {
+fn forget_the_dead(
+    kernel: &mut NetlinkKernel,
+    state: &StateDir,
+    ids: &AttachmentIds,
+    ipam: Option<&Ipam<'_>>,
+) -> Result<(), CniError> {
     let attachments = state.attachments();
-    if attachments.was_begun(&ids.host_if) || !matches!(attachments.get(&ids.host_if), Ok(None)) {
+    let record = attachments.get(&ids.host_if);
+    if attachments.was_begun(&ids.host_if) || !matches!(record, Ok(None)) {
+        let ports = Step::DropHostPorts(Holding::Of(ids.host_if.clone()));
+        if let Some(e) = clear(kernel, &[ports]).first() {
+            return Err(context::kernel(e));
+        }
         ipam.map_or(Ok(()), |ipam| ipam.forward("DEL"))?;
         let failures = del::forget(state, ids);
         if let Some(e) = failures.first() {
@@ -181,6 +193,8 @@ fn make(
             conf.dns = conf.dns.take().or(given.dns);
         }
     }
+    ports::refuse_impossible(&attachment.host_ports, &attachment.addresses)?;
+    let way = ports::clear_the_way(kernel, state, &attachment)?;
     state.attachments().put(&attachment).map_err(|e| context::state(&e))?;
     let extras = Extras {
         routes: routes(conf, &attachment),
@@ -188,8 +202,35 @@ fn make(
         node_sysctls: if source.settings.alone { node_sysctls(&attachment) } else { Vec::new() },
         masquerade: source.settings.masquerade.clone(),
     };
-    execute(kernel, &attach::plan_add(&attachment, &extras)).map_err(|e| context::exec(&e))?;
+    apply(kernel, state, &attachment, &attach::plan_add(&attachment, &extras), way)?;
+    let stale = PodPorts::of(&attachment).map(|ports| ports.stale_flows()).unwrap_or_default();
+    if !stale.is_empty() {
+        // Clients that began before the pod was there; without it they find it when they begin anew.
+        drop(clear(kernel, &[Step::ForgetFlows(stale)]));
+    }
     Ok(attachment)
+}
+
+/// The way for its host ports first, then the plan.
+fn apply(
+    kernel: &mut NetlinkKernel,
+    state: &StateDir,
+    attachment: &Attachment,
+    plan: &[Step],
+    mut way: Vec<Step>,
+) -> Result<(), CniError> {
+    let mut left = ports::ATTEMPTS;
+    loop {
+        drop(clear(kernel, &way));
+        left -= 1;
+        match execute(kernel, plan).map_err(|e| context::exec(plan, &e)) {
+            // Somebody took a port after we looked: is it one that lives?
+            Err(e) if e.code == Code::Conflict && left > 0 => {
+                way = ports::clear_the_way(kernel, state, attachment)?;
+            }
+            made => return made,
+        }
+    }
 }
 
 /// One address of each family that the node has subnets of.

@@ -1,13 +1,17 @@
 //! CHECK: compares the kernel with the record and with what the runtime was promised, exactly.
 
+use std::io;
+
 use flatnet_core::attach;
 use flatnet_core::cni::conf::Base;
 use flatnet_core::cni::env::{Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::cni::result;
+use flatnet_core::hostport::{self, PodPorts};
 use flatnet_core::link::AttachmentIds;
+use flatnet_core::node::Attachment;
 use flatnet_core::shaping;
-use flatnet_core::step::TABLE;
+use flatnet_core::step::{Masquerade, Step, TABLE};
 use flatnet_kernel::{NetlinkKernel, nat};
 use flatnet_node_state::StateDir;
 
@@ -47,20 +51,25 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniE
         shaping::check(&record.host_ifname, record.limits, seen)
             .map_err(|e| CniError::new(Code::Differs, e))?;
     }
-    if conf.masquerade {
-        check_masquerade(&Settings::resolve(base, &conf, &state)?)?;
-    }
+    let masquerade = if conf.masquerade { Settings::resolve(base, &conf, &state)?.masquerade } else { None };
+    check_table(&record, masquerade)?;
     Ipam::of(base, env)?.map_or(Ok(()), |ipam| ipam.forward("CHECK"))
 }
 
-/// The chain that ADD made sure of: somebody may have flushed it since.
-fn check_masquerade(settings: &Settings) -> Result<(), CniError> {
-    let Some(masquerade) = &settings.masquerade else { return Ok(()) };
-    if nat::is_masquerading(masquerade).map_err(|e| context::io("read the nftables table", &e))? {
+/// The chains that ADD made sure of, and the elements it added: somebody may have flushed them since.
+fn check_table(record: &Attachment, masquerade: Option<Masquerade>) -> Result<(), CniError> {
+    let failed = |e: io::Error| context::io("read the nftables table", &e);
+    let ports = PodPorts::of(record);
+    let mut wanted = vec![Step::PutGuard];
+    wanted.extend(masquerade.map(Step::PutMasquerade));
+    wanted.extend(ports.clone().map(Step::PutHostPorts));
+    if let Some(chain) = nat::changed_chain(&wanted).map_err(failed)? {
+        let what = format!("chain {chain} of table inet {TABLE}: expected as ADD made it, found changed");
+        return Err(CniError::new(Code::Differs, what));
+    }
+    if ports.is_none() {
         return Ok(());
     }
-    Err(CniError::new(
-        Code::Differs,
-        format!("chain {} of table inet {TABLE}: expected as ADD made it, found changed", masquerade.chain),
-    ))
+    let seen = nat::elements().map_err(failed)?;
+    hostport::check(record, &seen).map_err(|e| CniError::new(Code::Differs, e))
 }

@@ -8,8 +8,10 @@ use flatnet_core::cni::conf::Base;
 use flatnet_core::cni::env::{Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::execute::clear;
-use flatnet_core::kernel::KernelError;
+use flatnet_core::hostport::{Flows, Holding};
+use flatnet_core::kernel::{Kernel as _, KernelError};
 use flatnet_core::link::AttachmentIds;
+use flatnet_core::step::Step;
 use flatnet_kernel::NetlinkKernel;
 use flatnet_node_state::{StateDir, StateError};
 
@@ -32,8 +34,8 @@ pub(crate) fn run(
 /// Gives addresses back to a third-party IPAM plugin, if one gave them.
 pub(super) type GiveBack<'a> = &'a dyn Fn() -> Result<(), CniError>;
 
-/// Removes one attachment. Only what a retry can mend is an error: the link could not be deleted, or the
-/// IPAM plugin failed. Then the record stays, to be found by the retry.
+/// Removes one attachment. Only what a retry can mend is an error: the link or the host ports could not
+/// be deleted, or the IPAM plugin failed. Then the record stays, to be found by the retry.
 pub(super) fn remove(
     state: &StateDir,
     ids: &AttachmentIds,
@@ -41,7 +43,14 @@ pub(super) fn remove(
     stderr: &mut dyn Write,
 ) -> Result<(), CniError> {
     let mut kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
-    let left: Vec<KernelError> = clear(&mut kernel, &attach::plan_del(ids));
+    let ports = ports_plan(state, ids);
+    // Each of both waits for the kernel's grace periods: side by side.
+    let left: Vec<KernelError> = std::thread::scope(|scope| {
+        let beside = scope.spawn(|| clear_ports(&ports));
+        let mut left = clear(&mut kernel, &attach::plan_del(ids));
+        left.extend(beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        left
+    });
     if let Some(e) = left.first() {
         // The address stays with the link: it must not go to another pod while this one has it.
         return Err(context::kernel(e));
@@ -56,6 +65,34 @@ pub(super) fn remove(
         Some(e) => Err(CniError::new(Code::TryAgain, e)),
         None => Ok(()),
     }
+}
+
+/// What DEL takes away besides the link: the host ports, first, and then the tracked connections, which
+/// nothing leads to the pod any more. A record that is missing or damaged does not tell of either.
+fn ports_plan(state: &StateDir, ids: &AttachmentIds) -> Vec<Step> {
+    let attachments = state.attachments();
+    let ports = Step::DropHostPorts(Holding::Of(ids.host_if.clone()));
+    match attachments.get(&ids.host_if) {
+        Ok(Some(record)) => {
+            let flows = Step::ForgetFlows(record.addresses.iter().copied().map(Flows::OfPod).collect());
+            let has_ports = !record.host_ports.is_empty() || attachments.was_begun(&ids.host_if);
+            if has_ports { vec![ports, flows] } else { vec![flows] }
+        }
+        Ok(None) | Err(_) => vec![ports],
+    }
+}
+
+/// What matters of `plan` if it fails: a retry cannot mend that a connection was not forgotten.
+fn clear_ports(plan: &[Step]) -> Vec<KernelError> {
+    let mut kernel = match NetlinkKernel::open_node() {
+        Ok(kernel) => kernel,
+        Err(e) => return vec![KernelError::from_io("open netlink", &e)],
+    };
+    let results = kernel.apply(plan).into_iter().zip(plan);
+    results
+        .filter(|(_, step)| !matches!(step, Step::ForgetFlows(_)))
+        .filter_map(|(result, _)| result.err())
+        .collect()
 }
 
 /// Frees the addresses and drops the record. A record that is damaged, or was being written when its

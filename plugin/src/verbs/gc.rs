@@ -7,12 +7,16 @@ use std::io::Write;
 use flatnet_core::cni::conf::Base;
 use flatnet_core::cni::env::Env;
 use flatnet_core::cni::error::{CniError, Code};
+use flatnet_core::execute::clear;
+use flatnet_core::hostport::Holding;
 use flatnet_core::link::AttachmentIds;
+use flatnet_core::step::Step;
+use flatnet_kernel::{NetlinkKernel, nat};
 use flatnet_node_state::StateDir;
 
 use super::del;
-use crate::context;
 use crate::ipam::Ipam;
+use crate::{context, ports};
 
 pub(crate) fn run(base: &Base, env: Env<'_>, stderr: &mut dyn Write) -> Result<(), CniError> {
     let valid: HashSet<(String, String)> = base.valid_attachments()?.into_iter().collect();
@@ -29,6 +33,7 @@ pub(crate) fn run(base: &Base, env: Env<'_>, stderr: &mut dyn Write) -> Result<(
         let give_back = || ipam.as_ref().map_or(Ok(()), |ipam| ipam.release(&record));
         failures.extend(del::remove(&state, &ids, &give_back, stderr).err().map(|e| e.to_string()));
     }
+    failures.extend(drop_ports_of_the_dead(&state).err().map(|e| e.to_string()));
     let forwarded = Ipam::of(base, env)?.map_or(Ok(()), |ipam| ipam.forward("GC"));
     if let (Err(e), true) = (&forwarded, failures.is_empty()) {
         return Err(e.clone());
@@ -38,4 +43,24 @@ pub(crate) fn run(base: &Base, env: Env<'_>, stderr: &mut dyn Write) -> Result<(
         return Ok(());
     }
     Err(CniError::new(Code::Io, failures.join("; ")))
+}
+
+/// Host ports whose holder left neither record nor interface.
+fn drop_ports_of_the_dead(state: &StateDir) -> Result<(), CniError> {
+    let seen = match nat::elements() {
+        Ok(seen) if !seen.is_empty() => seen,
+        // A kernel without nf_tables has none.
+        _ => return Ok(()),
+    };
+    let mut kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
+    let dead = seen.into_iter().filter(|held| {
+        let holder = held.holder();
+        holder.is_some_and(|holder| !ports::lives(&mut kernel, state, &holder))
+    });
+    let dead: Vec<_> = dead.map(|held| (held.element, held.comment)).collect();
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let left = clear(&mut kernel, &[Step::DropHostPorts(Holding::These(dead))]);
+    left.first().map_or(Ok(()), |e| Err(context::kernel(e)))
 }

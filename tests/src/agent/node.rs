@@ -135,8 +135,19 @@ impl AgentNode {
     /// It fails.
     #[must_use]
     pub fn plugin(&self, verb: &str, container: &str, pod: &NetNs) -> Value {
-        let conf =
-            json!({ "cniVersion": "1.1.0", "name": "flatnet", "type": "flatnet", "stateDir": self.state });
+        self.plugin_with(verb, container, pod, &json!({}))
+    }
+
+    /// The same with what a runtime asks for.
+    ///
+    /// # Panics
+    /// It fails.
+    #[must_use]
+    pub fn plugin_with(&self, verb: &str, container: &str, pod: &NetNs, runtime: &Value) -> Value {
+        let conf = json!({
+            "cniVersion": "1.1.0", "name": "flatnet", "type": "flatnet", "stateDir": self.state,
+            "runtimeConfig": runtime,
+        });
         #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
         let mut command = Command::new(program("flatnet"));
         command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", container).env("CNI_IFNAME", "eth0");
