@@ -194,7 +194,6 @@ fn make(
         }
     }
     ports::refuse_impossible(&attachment.host_ports, &attachment.addresses)?;
-    let way = ports::clear_the_way(kernel, state, &attachment)?;
     state.attachments().put(&attachment).map_err(|e| context::state(&e))?;
     let extras = Extras {
         routes: routes(conf, &attachment),
@@ -202,7 +201,7 @@ fn make(
         node_sysctls: if source.settings.alone { node_sysctls(&attachment) } else { Vec::new() },
         masquerade: source.settings.masquerade.clone(),
     };
-    apply(kernel, state, &attachment, &attach::plan_add(&attachment, &extras), way)?;
+    apply(kernel, state, &attachment, &attach::plan_add(&attachment, &extras))?;
     let stale = PodPorts::of(&attachment).map(|ports| ports.stale_flows()).unwrap_or_default();
     if !stale.is_empty() {
         // Clients that began before the pod was there; without it they find it when they begin anew.
@@ -211,22 +210,21 @@ fn make(
     Ok(attachment)
 }
 
-/// The way for its host ports first, then the plan.
+/// The host ports come before the link in the plan, so that a refusal costs little. What a pod that is gone
+/// left there is taken away first, when it turns out to be in the way.
 fn apply(
     kernel: &mut NetlinkKernel,
     state: &StateDir,
     attachment: &Attachment,
     plan: &[Step],
-    mut way: Vec<Step>,
 ) -> Result<(), CniError> {
     let mut left = ports::ATTEMPTS;
     loop {
-        drop(clear(kernel, &way));
         left -= 1;
         match execute(kernel, plan).map_err(|e| context::exec(plan, &e)) {
-            // Somebody took a port after we looked: is it one that lives?
             Err(e) if e.code == Code::Conflict && left > 0 => {
-                way = ports::clear_the_way(kernel, state, attachment)?;
+                let way = ports::clear_the_way(kernel, state, attachment)?;
+                drop(clear(kernel, &way));
             }
             made => return made,
         }
