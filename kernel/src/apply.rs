@@ -155,22 +155,7 @@ impl NetlinkKernel {
 
     fn prepare(&mut self, step: &Step, known: &mut Indexes) -> Result<Prepared, KernelError> {
         let request = match step {
-            Step::CreateVeth(veth) => {
-                let host = self.free_index(Ns::Node, step)?;
-                let pod = self.free_index(Ns::Pod, step)?;
-                known.insert(LinkRef::node(veth.host.clone()), host);
-                known.insert(LinkRef::pod(veth.pod.clone()), pod);
-                msg::link::create_veth(veth, host, pod, self.pod_fd())
-            }
-            Step::CreateVxlan(vxlan) => {
-                known.remove(&LinkRef::node(vxlan.name.clone()));
-                let uplink = self.must_index(step, &LinkRef::node(vxlan.uplink.clone()), known)?;
-                msg::link::create_vxlan(vxlan, uplink)
-            }
-            Step::CreateIfb(ifb) => {
-                known.remove(&LinkRef::node(ifb.name.clone()));
-                msg::link::create_ifb(ifb)
-            }
+            Step::CreateVeth(_) | Step::CreateVxlan(_) | Step::CreateIfb(_) => self.create(step, known)?,
             Step::Redirect(link, to) => {
                 let to = self.must_index(step, &LinkRef::node(to.clone()), known)?;
                 msg::tc::redirect(self.must_index(step, link, known)?, to)
@@ -220,6 +205,28 @@ impl NetlinkKernel {
             }
         };
         Ok(Prepared::Request(request))
+    }
+
+    fn create(&mut self, step: &Step, known: &mut Indexes) -> Result<Request, KernelError> {
+        match step {
+            Step::CreateVeth(veth) => {
+                let host = self.free_index(Ns::Node, step)?;
+                let pod = self.free_index(Ns::Pod, step)?;
+                known.insert(LinkRef::node(veth.host.clone()), host);
+                known.insert(LinkRef::pod(veth.pod.clone()), pod);
+                Ok(msg::link::create_veth(veth, host, pod, self.pod_fd()))
+            }
+            Step::CreateVxlan(vxlan) => {
+                known.remove(&LinkRef::node(vxlan.name.clone()));
+                let uplink = self.must_index(step, &LinkRef::node(vxlan.uplink.clone()), known)?;
+                Ok(msg::link::create_vxlan(vxlan, uplink))
+            }
+            Step::CreateIfb(ifb) => {
+                known.remove(&LinkRef::node(ifb.name.clone()));
+                Ok(msg::link::create_ifb(ifb))
+            }
+            _ => Err(KernelError::new(step, "makes no link")),
+        }
     }
 
     /// The index of the link a route names; zero where it names none; `None` where that link is gone.
