@@ -11,7 +11,7 @@ export CARGO_TARGET_$(UPPER)_RUSTFLAGS := -C target-feature=+crt-static
 BUILT := target/$(HOST)/release
 PROGRAMS := flatnet flatnetd flatpod
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := iproute2 iputils-ping nftables procps strace
+TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static protobuf-compiler
 BENCH_PACKAGES := containernetworking-plugins
 
 # $(call apt,PACKAGES): installs those that are missing.
@@ -47,7 +47,7 @@ bench: build ## measure against the reference plugins
 	cargo build --release --locked -p flatnet-bench
 	$(BUILT)/cni-bench --bin-dir target/release
 
-lint: ## check formatting and clippy, warnings are errors
+lint: setup-test ## check formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items --workspace
