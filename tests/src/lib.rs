@@ -1,6 +1,7 @@
 //! What the whole-system tests share: the built programs, a plugin driver that behaves like a runtime,
 //! and an oracle that is not ours (iproute2's view of the kernel).
 
+pub mod dice;
 pub mod oracle;
 pub mod plugin;
 pub mod chain;

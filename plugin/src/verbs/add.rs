@@ -34,8 +34,17 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
     let ids = AttachmentIds::of(&target.container, &target.ifname);
     let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
     let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
-    refuse_what_is_there(&mut kernel, target, &ids)?;
-    forget_the_dead(&state, &ids, ipam.as_ref())?;
+    let mtu = mtu(&mut kernel, &settings)?;
+    // Held to the end: a GC, or the same ADD again, at the same time would take us for dead otherwise.
+    let begun_before = state.attachments().was_begun(&ids.host_if);
+    let making = state.attachments().begin(&ids.host_if).map_err(|e| context::state(&e))?;
+    if let Err(e) = refuse_what_is_there(&mut kernel, target, &ids) {
+        making.abandon();
+        return Err(e);
+    }
+    if begun_before || !matches!(state.attachments().get(&ids.host_if), Ok(None)) {
+        free_of_the_dead(&state, &ids, ipam.as_ref())?;
+    }
 
     let attachment = Attachment {
         version: ATTACHMENT_VERSION,
@@ -48,7 +57,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         addresses: Vec::new(),
         mac: conf.mac.unwrap_or(ids.pod_mac),
         host_mac: ids.host_mac,
-        mtu: mtu(&mut kernel, &settings)?,
+        mtu,
         pod: target.pod.clone(),
         ipam_routes: Vec::new(),
         ipam: ipam.is_some().then(|| base.raw_ipam().cloned()).flatten(),
@@ -133,17 +142,14 @@ fn refuse_what_is_there(
     Ok(())
 }
 
-/// A record without its interface is what a killed ADD or a dead pod left: it goes.
-fn forget_the_dead(state: &StateDir, ids: &AttachmentIds, ipam: Option<&Ipam<'_>>) -> Result<(), CniError> {
-    let attachments = state.attachments();
-    if attachments.was_begun(&ids.host_if) || !matches!(attachments.get(&ids.host_if), Ok(None)) {
-        ipam.map_or(Ok(()), |ipam| ipam.forward("DEL"))?;
-        let failures = del::forget(state, ids);
-        if let Some(e) = failures.first() {
-            return Err(context::state(e));
-        }
+/// A record or a mark without its interface is what a killed ADD or a dead pod left: its addresses are
+/// nobody's. The record itself is about to be replaced.
+fn free_of_the_dead(state: &StateDir, ids: &AttachmentIds, ipam: Option<&Ipam<'_>>) -> Result<(), CniError> {
+    ipam.map_or(Ok(()), |ipam| ipam.forward("DEL"))?;
+    match del::free(state, ids).0.first() {
+        Some(e) => Err(context::state(e)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn mtu(kernel: &mut NetlinkKernel, settings: &Settings) -> Result<flatnet_core::link::OverlayMtu, CniError> {
@@ -169,7 +175,6 @@ fn make(
     source: Source<'_>,
     mut attachment: Attachment,
 ) -> Result<Attachment, CniError> {
-    state.attachments().begin(&attachment.host_ifname).map_err(|e| context::state(&e))?;
     match source.ipam {
         None => attachment.addresses = lease(kernel, state, conf, source.settings, &attachment)?,
         Some(ipam) => {
