@@ -190,9 +190,9 @@ impl Base {
         Ok(AddConf {
             subnets: list_of("subnets")?,
             cluster_networks: list_of("clusterNetworks")?,
-            masquerade: match self.raw.get("masquerade") {
-                None => false,
-                Some(v) => v.as_bool().ok_or_else(|| mistyped("masquerade", v, "true or false"))?,
+            masquerade: match self.truth("masquerade")? {
+                Some(given) => given,
+                None => self.truth("ipMasq")?.unwrap_or(false),
             },
             mtu: self.raw.get("mtu").map(mtu).transpose()?,
             cooldown_seconds: match self.raw.get("cooldownSeconds") {
@@ -214,6 +214,12 @@ impl Base {
             },
             ipam: self.ipam()?.map(str::to_owned),
         })
+    }
+
+    /// A key that says yes or no. `ipMasq` is the specification's name for `masquerade` (SPEC 1.1.0, section 1).
+    fn truth(&self, key: &str) -> Result<Option<bool>, CniError> {
+        let asked = self.raw.get(key);
+        asked.map(|v| v.as_bool().ok_or_else(|| mistyped(key, v, "true or false"))).transpose()
     }
 
     /// What this build does not do must not be dropped in silence.
