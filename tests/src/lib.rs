@@ -2,6 +2,7 @@
 //! and an oracle that is not ours (iproute2's view of the kernel).
 
 pub mod dice;
+pub mod entry;
 pub mod oracle;
 pub mod plugin;
 pub mod chain;

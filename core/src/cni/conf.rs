@@ -103,19 +103,26 @@ impl Base {
         Ok(Self { version, name, state_dir, raw })
     }
 
-    /// What VERSION and error objects answer in: the version asked for where it can be told.
+    /// What error objects answer in: the version that a success would answer in, where it can be told.
     #[must_use]
     pub fn version_of(stdin: &[u8]) -> Version {
-        object(stdin)
-            .ok()
-            .and_then(|raw| raw.get("cniVersion")?.as_str()?.parse().ok())
-            .unwrap_or(Version::LATEST)
+        let Ok(raw) = object(stdin) else { return Version::LATEST };
+        match raw.get("cniVersion") {
+            None => Version::UNNAMED,
+            Some(v) => v.as_str().and_then(|v| v.parse().ok()).unwrap_or(Version::LATEST),
+        }
     }
 
     /// The result of the chain so far.
-    #[must_use]
-    pub fn prev_result(&self) -> Option<&Value> {
-        self.raw.get("prevResult").filter(|v| !v.is_null())
+    ///
+    /// # Errors
+    /// It is not an object.
+    pub fn prev_result(&self) -> Result<Option<&Value>, CniError> {
+        match self.raw.get("prevResult") {
+            None | Some(Value::Null) => Ok(None),
+            Some(result) if result.is_object() => Ok(Some(result)),
+            Some(other) => Err(mistyped("prevResult", other, "an object")),
+        }
     }
 
     /// The third-party IPAM plugin that the configuration names; `None`: the built-in pool.

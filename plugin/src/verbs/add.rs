@@ -71,7 +71,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         drop(state.attachments().remove(&ids.host_if));
     })?;
     let made = result::render(base.version, &attachment, &routes(&conf, &attachment), conf.dns.as_ref());
-    Ok(match base.prev_result() {
+    Ok(match base.prev_result()? {
         Some(before) => result::append(before, made),
         None => made,
     })
@@ -88,7 +88,7 @@ fn apply_args(conf: &mut AddConf, asked: Asked) {
 /// After a plugin that made the pod's interface there is nothing left for us to do.
 fn refuse_second_place(base: &Base, target: &Target) -> Result<(), CniError> {
     let ifname = target.ifname.as_str();
-    if !base.prev_result().is_some_and(|before| result::has_pod_interface(before, ifname)) {
+    if !base.prev_result()?.is_some_and(|before| result::has_pod_interface(before, ifname)) {
         return Ok(());
     }
     Err(CniError::new(
