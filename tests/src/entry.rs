@@ -127,7 +127,7 @@ fn record(state: &StateDir) {
     let listed = attachments.list().expect("list");
     match attachments.get(&host_if) {
         Ok(Some(record)) => {
-            assert_eq!(listed.0, [record.clone()]);
+            assert_eq!(listed.0, std::slice::from_ref(&record));
             attachments.put(&record).expect("write it again");
             assert_eq!(attachments.get(&host_if).expect("read it again"), Some(record));
             attachments.remove(&host_if).expect("remove it");
