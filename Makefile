@@ -11,7 +11,7 @@ export CARGO_TARGET_$(UPPER)_RUSTFLAGS := -C target-feature=+crt-static
 BUILT := target/$(HOST)/release
 PROGRAMS := flatnet flatnetd flatpod
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := iproute2 iputils-ping nftables procps strace
+TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static protobuf-compiler
 BENCH_PACKAGES := containernetworking-plugins netavark iptables
 
 # $(call apt,PACKAGES): installs those that are missing.
@@ -49,7 +49,7 @@ bench: build ## measure against the reference plugins
 	@for c in floor launch; do gcc -O2 -Wall -Wextra -static -s -o target/bench/$$c bench/c/$$c.c; done
 	$(BUILT)/cni-bench --bin-dir target/release --c-dir target/bench --svg target/bench/cni.svg
 
-lint: ## check formatting and clippy, warnings are errors
+lint: setup-test ## check formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items --workspace

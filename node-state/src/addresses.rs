@@ -9,6 +9,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flatnet_core::link::AttachmentIds;
@@ -29,11 +31,17 @@ const PAGE: u64 = 256;
 /// How long to wait for the lock: its holders need microseconds, so a longer wait means a stopped one.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Whether a lock was waited for in vain: then the next one is only tried, so that one stopped holder does
+/// not cost its time again and again. Shared by all who come from one [`crate::StateDir`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WaitedInVain(Arc<AtomicBool>);
+
 /// The address pool of one node.
 #[derive(Debug, Clone)]
 pub struct Addresses {
     folder: PathBuf,
     attachments: Attachments,
+    waited: WaitedInVain,
 }
 
 /// A request for one address.
@@ -63,8 +71,8 @@ struct Locked {
 }
 
 impl Addresses {
-    pub(crate) const fn at(folder: PathBuf, attachments: Attachments) -> Self {
-        Self { folder, attachments }
+    pub(crate) const fn at(folder: PathBuf, attachments: Attachments, waited: WaitedInVain) -> Self {
+        Self { folder, attachments, waited }
     }
 
     /// Takes an address of `network`.
@@ -153,10 +161,9 @@ impl Addresses {
     fn open(&self, network: IpNetwork) -> Result<Locked, StateError> {
         let path = self.path(network);
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
             let file = files::in_folder(&self.folder, open)?.map_err(StateError::io("open", &path))?;
-            lock(&file, &path, deadline)?;
+            lock(&file, &path, &self.waited)?;
             if !is_at(&file, &path) {
                 continue;
             }
@@ -179,7 +186,14 @@ enum PoolFile {
     Damaged,
 }
 
-fn lock(file: &File, path: &Path, deadline: Instant) -> Result<(), StateError> {
+fn lock(file: &File, path: &Path, WaitedInVain(in_vain): &WaitedInVain) -> Result<(), StateError> {
+    let patience = if in_vain.load(Ordering::Relaxed) { Duration::ZERO } else { LOCK_PATIENCE };
+    let locked = try_until(file, path, Instant::now() + patience);
+    in_vain.store(matches!(locked, Err(StateError::Locked { .. })), Ordering::Relaxed);
+    locked
+}
+
+fn try_until(file: &File, path: &Path, deadline: Instant) -> Result<(), StateError> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(()),
@@ -474,7 +488,8 @@ mod tests {
         holder.lock().unwrap();
         let start = Instant::now();
         assert!(matches!(pool.take(small, request(2)), Err(PoolError::State(StateError::Locked { .. }))));
-        assert!(start.elapsed() < Duration::from_secs(1));
+        assert_eq!(pool.release(1, &[]).len(), 1);
+        assert!(start.elapsed() < Duration::from_secs(1), "one stopped holder is waited for once");
         drop(holder);
         pool.take(small, request(2)).unwrap();
     }

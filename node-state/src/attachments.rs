@@ -1,6 +1,6 @@
 //! `attachments/HOSTINTERFACE.json`: one record per pod interface.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::PathBuf;
 
 use flatnet_core::link::is_host_if;
@@ -16,6 +16,21 @@ pub struct Attachments {
     folder: PathBuf,
 }
 
+/// An attachment being made by this process, from [`Attachments::begin`] on until this is dropped.
+#[derive(Debug)]
+pub struct Making {
+    /// Locked. [`Attachments::put`] writes into the same file, so that the record is born locked.
+    _file: File,
+    mark: PathBuf,
+}
+
+impl Making {
+    /// Takes the mark away: nothing was done yet. A mark that stays is looked into by the next ADD or DEL.
+    pub fn abandon(self) {
+        drop(files::remove(&self.mark));
+    }
+}
+
 impl Attachments {
     pub(crate) const fn at(folder: PathBuf) -> Self {
         Self { folder }
@@ -29,9 +44,30 @@ impl Attachments {
     /// later knows that its maker died, and that addresses may be held which no record names.
     ///
     /// # Errors
-    /// The mark cannot be written.
-    pub fn begin(&self, host_if: &IfName) -> Result<(), StateError> {
-        files::begin(&self.path(host_if))
+    /// The mark cannot be written, or another process is making the same attachment.
+    pub fn begin(&self, host_if: &IfName) -> Result<Making, StateError> {
+        let path = self.path(host_if);
+        let (file, mark) = (files::begin(&path)?, files::beside(&path));
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StateError::Locked { path: mark }),
+            Err(TryLockError::Error(e)) => return Err(StateError::io("lock", &path)(e)),
+        }
+        let making = Making { _file: file, mark };
+        // The other one may have come as far as its record: that one is locked then, not the mark.
+        if self.is_being_made(host_if) {
+            making.abandon();
+            return Err(StateError::Locked { path });
+        }
+        Ok(making)
+    }
+
+    /// Whether a process is making this attachment now: it has written the record, but may not have made
+    /// the interface yet.
+    #[must_use]
+    pub fn is_being_made(&self, host_if: &IfName) -> bool {
+        let lock = File::open(self.path(host_if)).map(|file| file.try_lock_shared());
+        matches!(lock, Ok(Err(TryLockError::WouldBlock)))
     }
 
     /// Whether the mark of [`Self::begin`] is there without its record having followed.

@@ -1,6 +1,6 @@
 //! Files that are replaced whole, removed without fuss, and set aside when damaged.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,11 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.tmp"))
 }
 
-/// Makes the file beside `path`, empty: a sign that writing has begun.
-pub(crate) fn begin(path: &Path) -> Result<(), StateError> {
+/// Makes the file beside `path`: a sign that writing has begun.
+pub(crate) fn begin(path: &Path) -> Result<File, StateError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let made = in_folder(folder, || File::create(beside(path)))?;
-    made.map(drop).map_err(StateError::io("write", path))
+    let open = || OpenOptions::new().write(true).create(true).truncate(false).open(beside(path));
+    in_folder(folder, open)?.map_err(StateError::io("write", path))
 }
 
 /// Opens a file, and makes its folder only when that turns out to be missing.
@@ -36,12 +36,10 @@ pub(crate) fn in_folder(
 
 /// Writes `content` beside `path`, syncs it, and renames it into place.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), StateError> {
-    begin(path)?;
+    let mut file = begin(path)?;
     let beside = beside(path);
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(content)?;
-        file.sync_all()
-    });
+    let emptied = file.set_len(0);
+    let written = emptied.and_then(|()| file.write_all(content)).and_then(|()| file.sync_all());
     let renamed = written.and_then(|()| fs::rename(&beside, path));
     if renamed.is_err() {
         // The first error is the one to report.

@@ -12,23 +12,25 @@ mod attachments;
 mod addresses;
 
 pub use addresses::{Addresses, Request};
-pub use attachments::Attachments;
+pub use attachments::{Attachments, Making};
 pub use error::{PoolError, StateError};
 
 use std::path::{Path, PathBuf};
 
+use addresses::WaitedInVain;
 use flatnet_core::node::NodeSnapshot;
 
 /// The state directory of one node.
 #[derive(Debug, Clone)]
 pub struct StateDir {
     root: PathBuf,
+    waited: WaitedInVain,
 }
 
 impl StateDir {
     /// The directory need not exist: whoever writes first makes it.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), waited: WaitedInVain::default() }
     }
 
     /// Its path.
@@ -46,7 +48,7 @@ impl StateDir {
     /// The address pool.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
-        Addresses::at(self.root.join("addresses"), self.attachments())
+        Addresses::at(self.root.join("addresses"), self.attachments(), self.waited.clone())
     }
 
     /// Reads what the agent wrote; `None` where it has not yet.

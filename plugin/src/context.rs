@@ -1,5 +1,7 @@
 //! Errors of the layers below, as CNI errors.
 
+use std::io::ErrorKind;
+
 use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::execute::ExecError;
 use flatnet_core::kernel::KernelError;
@@ -35,6 +37,12 @@ pub(crate) fn exec(plan: &[Step], e: &ExecError) -> CniError {
 pub(crate) fn state(e: &StateError) -> CniError {
     match e {
         StateError::Locked { .. } => CniError::new(Code::TryAgain, e),
+        StateError::Io { path, source, .. }
+            if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+        {
+            let place = path.parent().unwrap_or(path).display();
+            CniError::new(Code::TryAgain, e).with(format!("make room on the file system of {place}"))
+        }
         StateError::Io { .. } | StateError::Damaged { .. } => CniError::new(Code::Io, e),
     }
 }

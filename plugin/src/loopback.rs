@@ -58,10 +58,11 @@ fn seen(kernel: &mut NetlinkKernel) -> Result<(bool, Vec<IpNetwork>), CniError> 
 
 /// A chain's result so far is passed on unchanged (SPEC, section 2, ADD).
 fn add(base: &Base, target: &Target) -> Result<Value, CniError> {
+    let before = base.prev_result()?;
     let mut kernel = enter(open_sandbox(target)?)?;
     let plan = set(true);
     execute(&mut kernel, &plan).map_err(|e| context::exec(&plan, &e))?;
-    if let Some(before) = base.prev_result() {
+    if let Some(before) = before {
         return Ok(before.clone());
     }
     let (_, addresses) = seen(&mut kernel)?;

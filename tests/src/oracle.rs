@@ -45,11 +45,24 @@ pub fn links(ns: &NetNs) -> Vec<String> {
 }
 
 /// Everything about links, addresses, routes and neighbours that a run could leave behind, a line each.
-/// Left out is what the kernel itself adds and settles in its own time: addresses it derives from MACs.
+/// Left out is what the kernel itself adds and settles in its own time: addresses it derives from MACs,
+/// multicast routes, and what it makes of a link's carrier.
 #[must_use]
 pub fn everything(ns: &NetNs) -> BTreeSet<String> {
-    let of_the_kernel =
-        |line: &str| line.contains("valid_lft") || (line.contains("fe80::") && !line.contains("fe80::1 "));
+    let of_the_kernel = |line: &str| {
+        line.contains("valid_lft")
+            || line.contains("multicast ff00::/8")
+            || (line.contains("fe80::") && !line.contains("fe80::1 "))
+    };
+    let settled = |line: &str| {
+        let (before, after) = line.split_once(" state ").unwrap_or((line, ""));
+        let after = after.split_once(' ').map_or("", |(_, rest)| rest);
+        if line.starts_with("link show") {
+            format!("{before} {after}")
+        } else {
+            line.replace("linkdown ", "")
+        }
+    };
     [
         "link show",
         "addr show",
@@ -61,7 +74,7 @@ pub fn everything(ns: &NetNs) -> BTreeSet<String> {
     .iter()
     .flat_map(|args| {
         let text = command(ns, &format!("ip -o {args}"));
-        text.lines().map(|line| format!("{args}: {line}")).collect::<Vec<_>>()
+        text.lines().map(|line| settled(&format!("{args}: {line}"))).collect::<Vec<_>>()
     })
     .filter(|line| !of_the_kernel(line))
     .collect()

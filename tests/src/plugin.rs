@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use netns_fixtures::{NetNs, wait_until};
+use netns_fixtures::{KillOnDrop, NetNs, wait_until};
 use serde_json::{Value, json};
 
 use crate::program;
@@ -60,12 +60,13 @@ impl PluginNode {
         let ns = NetNs::new().expect("make a namespace");
         drop(crate::oracle::command(&ns, "ip addr add 192.0.2.1/32 dev lo"));
         drop(crate::oracle::command(&ns, "ip addr add 2001:db8::1/128 dev lo nodad"));
-        // The kernel makes the address's route in its own time, and tests compare routes.
+        // The kernel adds the route to an IPv6 address in its own time.
         let routed = || {
-            let table = crate::oracle::command(&ns, "ip -6 route show table local");
-            table.contains("2001:db8::1 ").then_some(())
+            crate::oracle::command(&ns, "ip -6 route show table local")
+                .contains("local 2001:db8::1 ")
+                .then_some(())
         };
-        wait_until("the route of the node's address", Duration::from_secs(10), routed).expect("a route");
+        wait_until("the route to the node's address", Duration::from_secs(60), routed).expect("a route");
         Self::on(ns)
     }
 
@@ -133,6 +134,26 @@ impl PluginNode {
         };
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         Answer { ok: output.status.success(), json, stderr }
+    }
+
+    /// Starts an invocation and leaves it running, under the program `tool` (`strace`) where there is one.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn start(&self, tool: &[&str], call: &Call) -> KillOnDrop {
+        let plugin = program("flatnet").display().to_string();
+        let words: Vec<&str> = tool.iter().copied().chain([plugin.as_str()]).collect();
+        #[expect(clippy::disallowed_methods, reason = "a runtime executes plugins")]
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env_clear().envs(call.env.iter().map(|(k, v)| (k, v)));
+        command.env("PATH", "/usr/bin:/bin");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.ns.enter_for_child(&mut command).expect("enter the node");
+        let mut child = KillOnDrop::new(command.spawn().expect("start the plugin"));
+        // It may be dead before it has read anything.
+        let _ = child.child().stdin.take().expect("piped").write_all(&call.stdin);
+        child
     }
 
     /// ADD with the stand-alone configuration in the newest version.

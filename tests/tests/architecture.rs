@@ -45,3 +45,18 @@ fn dependencies_point_one_way() {
 fn the_manifests_are_really_read() {
     assert!(dependencies("plugin").contains(&"flatnet-kernel".to_owned()));
 }
+
+/// The table of the contract names files without `plugin_`, and the functions in them.
+#[test]
+fn every_test_that_the_documentation_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("../docs/testing.md")).unwrap();
+    let named: Vec<(&str, &str)> = text.split('`').filter_map(|word| word.split_once("::")).collect();
+    assert!(named.len() > 50, "only {} tests are named", named.len());
+    for (file, test) in named.into_iter().filter(|(file, _)| *file != "FILE") {
+        let places = [format!("plugin_{file}.rs"), format!("{file}.rs"), format!("{file}/main.rs")];
+        let path = places.iter().map(|place| root.join("tests").join(place)).find(|path| path.exists());
+        let code = std::fs::read_to_string(path.unwrap_or_else(|| panic!("{file} is no test"))).unwrap();
+        assert!(code.contains(&format!("fn {test}()")), "{file} has no test {test}");
+    }
+}

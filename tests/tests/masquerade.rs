@@ -71,6 +71,19 @@ fn what_leaves_the_cluster_takes_the_nodes_address() {
     }
 }
 
+/// The specification's own name for it.
+#[test]
+fn k9_ip_masq_means_masquerade() {
+    let world = world();
+    let mut conf = world.conf();
+    conf.as_object_mut().unwrap().remove("masquerade");
+    conf["ipMasq"] = json!(true);
+    let client = pod();
+    drop(world.add("a", &client, &conf));
+    let (outside, node) = (world.outside.v4().expect("IPv4"), world.uplink.v4().expect("IPv4"));
+    assert_eq!(seen_from(&client, &world.outside.ns, outside), [node; 2]);
+}
+
 /// The same network, told that the outside belongs to the cluster: its own addresses all the way.
 #[test]
 fn what_stays_in_the_cluster_keeps_its_address() {

@@ -120,6 +120,8 @@ fn p8_p9_p10_configurations_that_cannot_be() {
         (json!({ "runtimeConfig": { "portMappings": [{ "hostPort": 8080 }] } }), 7, "8080"),
         (json!({ "runtimeConfig": { "ips": ["10.99.0.1"] } }), 7, "10.99.0.1"),
         (json!({ "routes": [{ "dst": "nowhere" }] }), 7, "nowhere"),
+        (json!({ "prevResult": "nothing" }), 6, "prevResult"),
+        (json!({ "prevResult": [] }), 6, "prevResult"),
     ];
     for (keys, code, word) in cases {
         let mut conf = bench.node.conf("1.1.0");

@@ -234,6 +234,26 @@ fn gc_gives_back_for_each_attachment_that_is_not_listed() {
 }
 
 #[test]
+fn k18_gc_goes_on_after_an_address_that_cannot_be_given_back() {
+    let bench = Bench::new();
+    let refuse_c1 = format!("if [ $CNI_CONTAINERID = c1 ]; then {REFUSES}; fi");
+    let (mut conf, other) = (bench.conf(), NetNs::new().unwrap());
+    bench.script("first", GIVES, &refuse_c1);
+    assert!(bench.run("ADD", &conf).ok);
+    bench.script("first", &GIVES.replace("10.40.0.9", "10.40.0.10"), &refuse_c1);
+    let add = bench.node.call("ADD", "c2", &other.path(), &conf).var("CNI_PATH", Some(&bench.path()));
+    assert!(bench.node.run(&add).ok);
+    conf["cni.dev/valid-attachments"] = json!([]);
+    let gc = bench.node.call("GC", "", Path::new(""), &conf).var("CNI_PATH", Some(&bench.path()));
+    let answer = bench.node.run(&gc);
+    assert!(!answer.ok && answer.json["msg"].as_str().unwrap().contains("no luck"), "{}", answer.json);
+    assert_eq!((bench.node.records().len(), links(&other)), (1, Vec::new()), "c2 is gone, c1 is known still");
+    bench.script("first", GIVES, "");
+    assert!(bench.node.run(&gc).ok);
+    assert_eq!((links(&bench.node.ns).len(), bench.node.records().len()), (0, 0));
+}
+
+#[test]
 fn debians_host_local_and_static_give_addresses() {
     for version in ["0.2.0", "0.3.1", "0.4.0", "1.0.0"] {
         let bench = Bench::new();

@@ -3,53 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use flatnet_tests::dice::Dice;
 use flatnet_tests::oracle;
 use flatnet_tests::plugin::{Answer, Call, PluginNode};
 use netns_fixtures::NetNs;
 use serde_json::{Value, json};
-
-/// xorshift64*: the same sequence in every run, so that a failure can be looked at again.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let n = u64::try_from(n.max(1)).unwrap_or(1);
-        usize::try_from(self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33 & 0x7fff_ffff).unwrap_or(0)
-            % usize::try_from(n).unwrap_or(1)
-    }
-
-    fn spoil(&mut self, bytes: &mut Vec<u8>) {
-        const PIECES: [&[u8]; 12] = [
-            b"null",
-            b"{}",
-            b"[]",
-            b"-1",
-            b"1e99",
-            b"\"",
-            b"\xff",
-            b"/../",
-            b"999999999999",
-            b"true",
-            b"\0",
-            b",",
-        ];
-        for _ in 0..=self.below(3) {
-            let at = self.below(bytes.len());
-            match self.below(4) {
-                0 => bytes.truncate(at),
-                1 => drop(bytes.splice(at..at, PIECES[self.below(PIECES.len())].iter().copied())),
-                2 if !bytes.is_empty() => bytes[at] ^= 1 << self.below(8),
-                _ => {
-                    let end = (at + self.below(12)).min(bytes.len());
-                    drop(bytes.drain(at..end));
-                }
-            }
-        }
-    }
-}
 
 /// The configuration with one value, at the top or one level down, replaced by a likely wrong one.
 fn misvalued(dice: &mut Dice, conf: &Value) -> Value {
@@ -126,7 +84,7 @@ fn k11_spoilt_requests_get_an_answer_and_leave_nothing() {
     let (node, pod) = (PluginNode::new(), NetNs::new().expect("make a namespace"));
     let (node_before, pod_before) = (oracle::everything(&node.ns), oracle::everything(&pod));
     let conf = whole(&node);
-    let mut dice = Dice(0x000f_1a7e);
+    let mut dice = Dice::new(0x000f_1a7e);
     let mut codes: BTreeMap<Option<u64>, usize> = BTreeMap::new();
     for round in 0..400 {
         let verb = ["ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION"][round % 6];

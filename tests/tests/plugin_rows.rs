@@ -85,3 +85,63 @@ fn g6_s4_verbs_that_the_version_does_not_have() {
         assert_eq!((answer.ok, &answer.json["code"]), (false, &json!(1)), "{verb}: {}", answer.json);
     }
 }
+
+#[test]
+fn g1_a_pool_full_of_vanished_pods_is_collected() {
+    let node = PluginNode::new();
+    let mut conf = node.conf("1.1.0");
+    conf["subnets"] = json!(["10.22.0.0/29"]);
+    for i in 0..6 {
+        let pod = NetNs::new().unwrap();
+        assert!(node.run(&node.call("ADD", &format!("c{i}"), &pod.path(), &conf)).ok);
+    }
+    let pod = NetNs::new().unwrap();
+    let add = node.call("ADD", "late", &pod.path(), &conf);
+    assert_eq!(node.run(&add).json["code"], 11);
+    let mut gc = conf.clone();
+    gc["cni.dev/valid-attachments"] = json!([]);
+    assert!(node.run(&node.call("GC", "", "".as_ref(), &gc)).ok);
+    assert_eq!((links(&node.ns).len(), node.records().len(), node.used_addresses()), (0, 0, 0));
+    assert!(node.run(&add).ok);
+}
+
+/// IPv6 and both families at once: nothing is still tentative when CHECK looks.
+#[test]
+fn k16_check_right_after_add() {
+    let node = PluginNode::new();
+    for round in 0..10 {
+        let pod = NetNs::new().unwrap();
+        let mut conf = node.conf("1.1.0");
+        conf["prevResult"] = node.add(&format!("c{round}"), &pod);
+        let answer = node.run(&node.call("CHECK", &format!("c{round}"), &pod.path(), &conf));
+        assert!(answer.ok && answer.json == Value::Null, "{}", answer.json);
+        let addresses = oracle::command(&pod, "ip -6 -o addr show dev eth0 scope global");
+        assert!(addresses.contains("fd00:22::") && !addresses.contains("tentative"), "{addresses}");
+    }
+}
+
+/// A key we do not serve, a value that cannot be, and a state that passes have codes of their own.
+#[test]
+fn k12_codes_as_the_specification_lists_them() {
+    let (node, pod) = (PluginNode::new(), NetNs::new().unwrap());
+    let cases = [
+        (json!({ "ipam": { "type": "dhcp" } }), 2, "dhcp"),
+        (json!({ "subnets": ["10.22.0.7/24"] }), 7, "10.22.0.7/24"),
+        (json!({ "mtu": 70_000 }), 7, "70000"),
+    ];
+    for (keys, code, word) in cases {
+        let mut conf = node.conf("1.1.0");
+        for (key, value) in keys.as_object().unwrap() {
+            conf[key] = value.clone();
+        }
+        let answer = node.run(&node.call("ADD", "c1", &pod.path(), &conf));
+        let msg = answer.json["msg"].as_str().unwrap_or_default();
+        assert!(answer.json["code"] == code && msg.contains(word), "{}", answer.json);
+    }
+    let mut conf = node.conf("1.1.0");
+    conf.as_object_mut().unwrap().remove("subnets");
+    for (verb, code) in [("ADD", 11), ("STATUS", 50)] {
+        let answer = node.run(&node.call(verb, "c1", &pod.path(), &conf));
+        assert_eq!(answer.json["code"], code, "{verb} without a node snapshot: {}", answer.json);
+    }
+}

@@ -8,12 +8,13 @@ use super::conf::Base;
 const OF_A_LIST: [&str; 7] =
     ["cniVersion", "cniVersions", "name", "plugins", "disableCheck", "disableGC", "loadOnlyInlinedPlugins"];
 /// Keys of our entry in it: ours first, then those of every plugin.
-const OF_FLATNET: [&str; 16] = [
+const OF_FLATNET: [&str; 17] = [
     "stateDir",
     "subnets",
     "clusterNetworks",
     "mtu",
     "masquerade",
+    "ipMasq",
     "cooldownSeconds",
     "routes",
     "sysctls",

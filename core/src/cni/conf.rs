@@ -111,19 +111,26 @@ impl Base {
         Ok(Self { version, name, state_dir, raw })
     }
 
-    /// What VERSION and error objects answer in: the version asked for where it can be told.
+    /// What error objects answer in: the version that a success would answer in, where it can be told.
     #[must_use]
     pub fn version_of(stdin: &[u8]) -> Version {
-        object(stdin)
-            .ok()
-            .and_then(|raw| raw.get("cniVersion")?.as_str()?.parse().ok())
-            .unwrap_or(Version::LATEST)
+        let Ok(raw) = object(stdin) else { return Version::LATEST };
+        match raw.get("cniVersion") {
+            None => Version::UNNAMED,
+            Some(v) => v.as_str().and_then(|v| v.parse().ok()).unwrap_or(Version::LATEST),
+        }
     }
 
     /// The result of the chain so far.
-    #[must_use]
-    pub fn prev_result(&self) -> Option<&Value> {
-        self.raw.get("prevResult").filter(|v| !v.is_null())
+    ///
+    /// # Errors
+    /// It is not an object.
+    pub fn prev_result(&self) -> Result<Option<&Value>, CniError> {
+        match self.raw.get("prevResult") {
+            None | Some(Value::Null) => Ok(None),
+            Some(result) if result.is_object() => Ok(Some(result)),
+            Some(other) => Err(mistyped("prevResult", other, "an object")),
+        }
     }
 
     /// The third-party IPAM plugin that the configuration names; `None`: the built-in pool.
@@ -197,9 +204,9 @@ impl Base {
         Ok(AddConf {
             subnets: list_of("subnets")?,
             cluster_networks: list_of("clusterNetworks")?,
-            masquerade: match self.raw.get("masquerade") {
-                None => false,
-                Some(v) => v.as_bool().ok_or_else(|| mistyped("masquerade", v, "true or false"))?,
+            masquerade: match self.truth("masquerade")? {
+                Some(given) => given,
+                None => self.truth("ipMasq")?.unwrap_or(false),
             },
             mtu: self.raw.get("mtu").map(mtu).transpose()?,
             cooldown_seconds: match self.raw.get("cooldownSeconds") {
@@ -223,6 +230,12 @@ impl Base {
             host_ports: lookup(runtime, "portMappings").map_or(Ok(Vec::new()), port_mappings::read)?,
             ipam: self.ipam()?.map(str::to_owned),
         })
+    }
+
+    /// A key that says yes or no. `ipMasq` is the specification's name for `masquerade` (SPEC 1.1.0, section 1).
+    fn truth(&self, key: &str) -> Result<Option<bool>, CniError> {
+        let asked = self.raw.get(key);
+        asked.map(|v| v.as_bool().ok_or_else(|| mistyped(key, v, "true or false"))).transpose()
     }
 
     /// A value of `args.cni` (CONVENTIONS, "args in network config"): it goes before all other ways of

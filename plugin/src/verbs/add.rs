@@ -35,8 +35,17 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
     let ids = AttachmentIds::of(&target.container, &target.ifname);
     let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
     let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
-    refuse_what_is_there(&mut kernel, target, &ids)?;
-    forget_the_dead(&mut kernel, &state, &ids, ipam.as_ref())?;
+    let mtu = mtu(&mut kernel, &settings)?;
+    // Held to the end: a GC, or the same ADD again, at the same time would take us for dead otherwise.
+    let begun_before = state.attachments().was_begun(&ids.host_if);
+    let making = state.attachments().begin(&ids.host_if).map_err(|e| context::state(&e))?;
+    if let Err(e) = refuse_what_is_there(&mut kernel, target, &ids) {
+        making.abandon();
+        return Err(e);
+    }
+    if begun_before || !matches!(state.attachments().get(&ids.host_if), Ok(None)) {
+        free_of_the_dead(&mut kernel, &state, &ids, ipam.as_ref())?;
+    }
 
     let attachment = Attachment {
         version: ATTACHMENT_VERSION,
@@ -49,7 +58,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         addresses: Vec::new(),
         mac: conf.mac.unwrap_or(ids.pod_mac),
         host_mac: ids.host_mac,
-        mtu: mtu(&mut kernel, &settings)?,
+        mtu,
         pod: target.pod.clone(),
         limits: conf.limits,
         host_ports: conf.host_ports.clone(),
@@ -65,7 +74,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         drop(state.attachments().remove(&ids.host_if));
     })?;
     let made = result::render(base.version, &attachment, &routes(&conf, &attachment), conf.dns.as_ref());
-    Ok(match base.prev_result() {
+    Ok(match base.prev_result()? {
         Some(before) => result::append(before, made),
         None => made,
     })
@@ -82,7 +91,7 @@ fn apply_args(conf: &mut AddConf, asked: Asked) {
 /// After a plugin that made the pod's interface there is nothing left for us to do.
 fn refuse_second_place(base: &Base, target: &Target) -> Result<(), CniError> {
     let ifname = target.ifname.as_str();
-    if !base.prev_result().is_some_and(|before| result::has_pod_interface(before, ifname)) {
+    if !base.prev_result()?.is_some_and(|before| result::has_pod_interface(before, ifname)) {
         return Ok(());
     }
     Err(CniError::new(
@@ -136,27 +145,23 @@ fn refuse_what_is_there(
     Ok(())
 }
 
-/// A record without its interface is what a killed ADD or a dead pod left: it goes.
-fn forget_the_dead(
+/// A record or a mark without its interface is what a killed ADD or a dead pod left: its host ports and
+/// addresses are nobody's. The record itself is about to be replaced.
+fn free_of_the_dead(
     kernel: &mut NetlinkKernel,
     state: &StateDir,
     ids: &AttachmentIds,
     ipam: Option<&Ipam<'_>>,
 ) -> Result<(), CniError> {
-    let attachments = state.attachments();
-    let record = attachments.get(&ids.host_if);
-    if attachments.was_begun(&ids.host_if) || !matches!(record, Ok(None)) {
-        let ports = Step::DropHostPorts(Holding::Of(ids.host_if.clone()));
-        if let Some(e) = clear(kernel, &[ports]).first() {
-            return Err(context::kernel(e));
-        }
-        ipam.map_or(Ok(()), |ipam| ipam.forward("DEL"))?;
-        let failures = del::forget(state, ids);
-        if let Some(e) = failures.first() {
-            return Err(context::state(e));
-        }
+    let ports = Step::DropHostPorts(Holding::Of(ids.host_if.clone()));
+    if let Some(e) = clear(kernel, &[ports]).first() {
+        return Err(context::kernel(e));
     }
-    Ok(())
+    ipam.map_or(Ok(()), |ipam| ipam.forward("DEL"))?;
+    match del::free(state, ids).0.first() {
+        Some(e) => Err(context::state(e)),
+        None => Ok(()),
+    }
 }
 
 fn mtu(kernel: &mut NetlinkKernel, settings: &Settings) -> Result<flatnet_core::link::OverlayMtu, CniError> {
@@ -182,7 +187,6 @@ fn make(
     source: Source<'_>,
     mut attachment: Attachment,
 ) -> Result<Attachment, CniError> {
-    state.attachments().begin(&attachment.host_ifname).map_err(|e| context::state(&e))?;
     match source.ipam {
         None => attachment.addresses = lease(kernel, state, conf, source.settings, &attachment)?,
         Some(ipam) => {

@@ -22,7 +22,7 @@ use crate::{context, seen};
 
 pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniError> {
     let conf = base.add_conf()?;
-    let promise = base.prev_result().ok_or_else(|| {
+    let promise = base.prev_result()?.ok_or_else(|| {
         CniError::new(Code::InvalidConfig, "prevResult is missing: CHECK compares with what ADD answered")
     })?;
     let promise = result::promise(promise, target.ifname.as_str());

@@ -95,16 +95,10 @@ fn clear_ports(plan: &[Step]) -> Vec<KernelError> {
         .collect()
 }
 
-/// Frees the addresses and drops the record. A record that is damaged, or was being written when its
-/// writer died, need not name them all: the owner's tag in the pool finds them without it.
-pub(super) fn forget(state: &StateDir, ids: &AttachmentIds) -> Vec<StateError> {
+/// Frees the addresses and drops the record.
+fn forget(state: &StateDir, ids: &AttachmentIds) -> Vec<StateError> {
     let attachments = state.attachments();
-    let (hints, damaged) = match attachments.get(&ids.host_if) {
-        Ok(Some(record)) if !attachments.was_begun(&ids.host_if) => (record.addresses, None),
-        Ok(_) => (Vec::new(), None),
-        Err(e) => (Vec::new(), Some(e)),
-    };
-    let mut failures = state.addresses().release(ids.owner, &hints);
+    let (mut failures, damaged) = free(state, ids);
     if !failures.is_empty() {
         failures.extend(damaged);
         return failures;
@@ -117,4 +111,17 @@ pub(super) fn forget(state: &StateDir, ids: &AttachmentIds) -> Vec<StateError> {
         None => failures.extend(attachments.remove(&ids.host_if).err()),
     }
     failures
+}
+
+/// Frees the addresses; what could not be freed, and what is wrong with the record. A record that is
+/// damaged, or was being written when its writer died, need not name them all: the owner's tag in the pool
+/// finds them without it.
+pub(super) fn free(state: &StateDir, ids: &AttachmentIds) -> (Vec<StateError>, Option<StateError>) {
+    let attachments = state.attachments();
+    let (hints, damaged) = match attachments.get(&ids.host_if) {
+        Ok(Some(record)) if !attachments.was_begun(&ids.host_if) => (record.addresses, None),
+        Ok(_) => (Vec::new(), None),
+        Err(e) => (Vec::new(), Some(e)),
+    };
+    (state.addresses().release(ids.owner, &hints), damaged)
 }

@@ -1,5 +1,6 @@
 //! GC: removes every attachment of the network that the runtime does not list. One that cannot be
-//! removed does not keep the others.
+//! removed does not keep the others. One that is being made at the same time is not in the list for
+//! that reason alone: it is left.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -25,10 +26,10 @@ pub(crate) fn run(base: &Base, env: Env<'_>, stderr: &mut dyn Write) -> Result<(
     let mut failures: Vec<String> = damaged.iter().map(ToString::to_string).collect();
     for record in records.into_iter().filter(|r| r.network == base.name) {
         let key = (record.container.to_string(), record.ifname.to_string());
-        if valid.contains(&key) {
+        let ids = AttachmentIds::of(&record.container, &record.ifname);
+        if valid.contains(&key) || state.attachments().is_being_made(&ids.host_if) {
             continue;
         }
-        let ids = AttachmentIds::of(&record.container, &record.ifname);
         let ipam = Ipam::to_release(base, record.ipam.as_ref(), env).filter(|_| record.ipam.is_some());
         let give_back = || ipam.as_ref().map_or(Ok(()), |ipam| ipam.release(&record));
         failures.extend(del::remove(&state, &ids, &give_back, stderr).err().map(|e| e.to_string()));
