@@ -98,6 +98,13 @@ struct Settings {
     /// The cluster file
     #[arg(long, env = "FLATNET_STORE_FILE", value_name = "FILE")]
     store_file: Option<PathBuf>,
+    /// If the store drops more than this share of the peers at once, they stay until it has done without
+    /// them for a while; 100: never [default: 50]
+    #[arg(long, env = "FLATNET_MAX_REMOVE_SHARE", value_name = "PERCENT")]
+    max_remove_share: Option<u8>,
+    /// That while, in seconds [default: 30]
+    #[arg(long, env = "FLATNET_REMOVE_CONFIRM_SECONDS", value_name = "SECONDS")]
+    remove_confirm_seconds: Option<u64>,
     /// What to log: error, warn, info, debug, or a tracing filter
     #[arg(long, env = "FLATNET_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -119,6 +126,8 @@ impl Settings {
             port: self.port,
             masquerade: self.masquerade,
             store_file: self.store_file,
+            max_remove_share: self.max_remove_share,
+            remove_confirm_seconds: self.remove_confirm_seconds,
         }
     }
 

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flatnet_core::link::Vni;
 use flatnet_core::names::{IfName, NodeName};
+use flatnet_core::overlay::guard::Rule;
 use flatnet_core::overlay::settings::{Backend, Settings};
 use serde::Deserialize;
 
@@ -35,6 +37,8 @@ pub(crate) struct Overrides {
     pub(crate) port: Option<u16>,
     pub(crate) masquerade: Option<bool>,
     pub(crate) store_file: Option<PathBuf>,
+    pub(crate) max_remove_share: Option<u8>,
+    pub(crate) remove_confirm_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,6 +51,8 @@ struct RawConfig {
     backend: RawBackend,
     masquerade: Option<bool>,
     store: RawStore,
+    max_remove_share: Option<u8>,
+    remove_confirm_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -80,6 +86,7 @@ pub(crate) struct Config {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) masquerade: bool,
     pub(crate) cluster_file: PathBuf,
+    pub(crate) guard: Rule,
 }
 
 /// The part of a configuration that concerns this machine only.
@@ -163,6 +170,11 @@ impl Config {
         let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into());
         let state_dir = errors.keep("stateDir", absolute(&state_dir));
         let cluster_file = errors.keep("store", raw.store.cluster_file().and_then(|path| absolute(&path)));
+        let share = raw.max_remove_share.unwrap_or(Rule::default().max_share);
+        let share =
+            (share <= 100).then_some(share).ok_or_else(|| format!("{share} is more than 100 percent"));
+        let max_share = errors.keep("maxRemoveShare", share);
+        let confirm = raw.remove_confirm_seconds.map_or(Rule::default().confirm, Duration::from_secs);
         let checked = (|| {
             Some(Self {
                 settings: Settings { node: node?, backend: backend?, vni: vni?, port: port? },
@@ -171,6 +183,7 @@ impl Config {
                 listen: listen?,
                 masquerade: raw.masquerade.unwrap_or(true),
                 cluster_file: cluster_file?,
+                guard: Rule { max_share: max_share?, confirm },
             })
         })();
         checked.ok_or(ConfigErrors(errors.0))
@@ -228,6 +241,8 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.backend.vni = over.vni.or(raw.backend.vni);
     raw.backend.port = over.port.or(raw.backend.port);
     raw.masquerade = over.masquerade.or(raw.masquerade);
+    raw.max_remove_share = over.max_remove_share.or(raw.max_remove_share);
+    raw.remove_confirm_seconds = over.remove_confirm_seconds.or(raw.remove_confirm_seconds);
     if let Some(path) = over.store_file {
         raw.store = RawStore { file: Some(RawFileStore { path }), ..RawStore::default() };
     }

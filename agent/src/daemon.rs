@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::health::{self, Pulse};
+use crate::in_use::{self, InUse};
 use crate::metrics::Metrics;
 use crate::pacing::{Changed, Outcome, Pacing};
 use crate::readable::readable;
@@ -116,6 +117,9 @@ struct Reconciler {
     file: StatusFile,
     voice: Voice,
     state_dir: StateDir,
+    in_use: InUse,
+    /// What is written down as in use.
+    remembered: Option<Arc<Cluster>>,
     /// What was last complained about, so that it is said once.
     complaint: Option<String>,
 }
@@ -136,6 +140,8 @@ impl Reconciler {
             file: StatusFile::new(&config.state_dir),
             voice,
             state_dir: StateDir::new(&config.state_dir),
+            in_use: InUse::recall(&config),
+            remembered: None,
             complaint: None,
             config: Arc::new(config),
         })
@@ -144,7 +150,8 @@ impl Reconciler {
     async fn run(mut self, mut stop: Shutdown) -> anyhow::Result<()> {
         self.write_status();
         loop {
-            let pause = self.pacing.retry().unwrap_or(UNASKED);
+            let pauses = [self.pacing.retry(), self.in_use.next()];
+            let pause = pauses.into_iter().flatten().fold(UNASKED, Duration::min);
             tokio::select! {
                 // Cancel safe: a flag.
                 () = stop.requested() => return Ok(()),
@@ -169,20 +176,29 @@ impl Reconciler {
     async fn take_turn(&mut self) -> anyhow::Result<()> {
         let state = self.store.borrow_and_update().clone();
         self.status.note_store(&state);
-        let Some(cluster) = state.cluster else {
+        let Some(admitted) = self.in_use.admit(&state) else {
             self.write_status();
             return Ok(());
         };
+        self.status.note_in_use(&admitted);
+        let cluster = admitted.cluster;
+        let known = self.remembered.as_ref().is_some_and(|known| Arc::ptr_eq(known, &cluster));
         let mut kernel = self.kernel.take().context("the last turn did not end")?;
         let (config, for_turn) = (Arc::clone(&self.config), Arc::clone(&cluster));
         let start = Instant::now();
-        let (kernel, result) = tokio::task::spawn_blocking(move || {
+        let (kernel, result, remembered) = tokio::task::spawn_blocking(move || {
+            // Written first: what the kernel gets, a next run knows of.
+            let remembered = if known { Ok(()) } else { in_use::remember(&config.state_dir, &for_turn) };
             let result = turn(&mut kernel, &config, &for_turn);
-            (kernel, result)
+            (kernel, result, remembered)
         })
         .await
         .context("turn")?;
         self.kernel = Some(kernel);
+        match remembered {
+            Ok(()) => self.remembered = Some(Arc::clone(&cluster)),
+            Err(error) => tracing::warn!(%error, "the cluster in use is not remembered"),
+        }
         match result {
             Ok(turn) => self.note(start, &turn, &cluster),
             Err(error) => self.note_refusal(start, &error),

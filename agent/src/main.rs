@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod yaml;
 mod store;
+mod in_use;
 mod facts;
 mod turn;
 mod daemon;

@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     peers: Family<Label, Gauge>,
     store_nodes: Gauge,
     store_error: Gauge,
+    store_kept: Gauge,
     reconciles: Family<Label, Counter>,
     duration: Histogram,
     changes: Family<ChangeLabels, Counter>,
@@ -42,6 +43,7 @@ impl Metrics {
             peers: Family::default(),
             store_nodes: Gauge::default(),
             store_error: Gauge::default(),
+            store_kept: Gauge::default(),
             reconciles: Family::default(),
             duration: Histogram::new(DURATIONS),
             changes: Family::default(),
@@ -54,6 +56,11 @@ impl Metrics {
             "store_error",
             "1 where what the store holds now is not used",
             metrics.store_error.clone(),
+        );
+        registry.register(
+            "store_kept_peers",
+            "Peers in use that the store does not list",
+            metrics.store_kept.clone(),
         );
         registry.register("reconciles", "Looks at the kernel by result", metrics.reconciles.clone());
         registry.register_with_unit(
@@ -85,6 +92,7 @@ impl Metrics {
         self.ready.set(status.ready.into());
         self.problems.set(size(status.all_problems().len()));
         self.store_nodes.set(size(status.store.nodes.unwrap_or(0)));
+        self.store_kept.set(size(status.store.kept));
         self.store_error.set(status.store.error.is_some().into());
         for path in ["none", "vxlan", "direct", "direct+vxlan"] {
             let count = status.peers.iter().filter(|peer| peer.path == path).count();

@@ -181,6 +181,7 @@ pub(crate) fn apply<'a, K: Observe>(
 mod tests {
     use flatnet_core::link::Vni;
     use flatnet_core::overlay::cluster::{RawCluster, RawNetwork, RawNode};
+    use flatnet_core::overlay::guard::Rule;
     use flatnet_core::overlay::model::OverlayModel;
     use flatnet_core::overlay::settings::{Backend, Settings};
 
@@ -200,6 +201,7 @@ mod tests {
             listen: None,
             masquerade: true,
             cluster_file: "/nowhere".into(),
+            guard: Rule::default(),
         }
     }
 

@@ -51,6 +51,15 @@ impl AgentNode {
         std::fs::write(&self.config, text).expect("write the configuration");
     }
 
+    /// Adds keys to the agent's configuration.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn configure_more(&self, lines: &str) {
+        let mut file = File::options().append(true).open(&self.config).expect("open the configuration");
+        writeln!(file, "{lines}").expect("write the configuration");
+    }
+
     fn command(&self, verb: &str) -> Command {
         #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
         let mut command = Command::new(program("flatnetd"));
