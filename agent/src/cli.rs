@@ -92,6 +92,9 @@ struct Settings {
     /// VXLAN's UDP port [default: 8472]
     #[arg(long, env = "FLATNET_PORT")]
     port: Option<u16>,
+    /// Whether VXLAN packets count only from addresses of the cluster's nodes [default: true]
+    #[arg(long, env = "FLATNET_PEERS_ONLY", value_name = "BOOL")]
+    peers_only: Option<bool>,
     /// Whether traffic that leaves the cluster is masqueraded [default: true]
     #[arg(long, env = "FLATNET_MASQUERADE", value_name = "BOOL")]
     masquerade: Option<bool>,
@@ -124,6 +127,7 @@ impl Settings {
             backend: self.backend,
             vni: self.vni,
             port: self.port,
+            peers_only: self.peers_only,
             masquerade: self.masquerade,
             store_file: self.store_file,
             max_remove_share: self.max_remove_share,

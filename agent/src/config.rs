@@ -35,6 +35,7 @@ pub(crate) struct Overrides {
     pub(crate) backend: Option<String>,
     pub(crate) vni: Option<u32>,
     pub(crate) port: Option<u16>,
+    pub(crate) peers_only: Option<bool>,
     pub(crate) masquerade: Option<bool>,
     pub(crate) store_file: Option<PathBuf>,
     pub(crate) max_remove_share: Option<u8>,
@@ -56,11 +57,12 @@ struct RawConfig {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 struct RawBackend {
     r#type: Option<String>,
     vni: Option<u32>,
     port: Option<u16>,
+    peers_only: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -177,7 +179,13 @@ impl Config {
         let confirm = raw.remove_confirm_seconds.map_or(Rule::default().confirm, Duration::from_secs);
         let checked = (|| {
             Some(Self {
-                settings: Settings { node: node?, backend: backend?, vni: vni?, port: port? },
+                settings: Settings {
+                    node: node?,
+                    backend: backend?,
+                    vni: vni?,
+                    port: port?,
+                    peers_only: raw.backend.peers_only.unwrap_or(true),
+                },
                 interface: interface?,
                 state_dir: state_dir?,
                 listen: listen?,
@@ -240,6 +248,7 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.backend.r#type = over.backend.or(raw.backend.r#type);
     raw.backend.vni = over.vni.or(raw.backend.vni);
     raw.backend.port = over.port.or(raw.backend.port);
+    raw.backend.peers_only = over.peers_only.or(raw.backend.peers_only);
     raw.masquerade = over.masquerade.or(raw.masquerade);
     raw.max_remove_share = over.max_remove_share.or(raw.max_remove_share);
     raw.remove_confirm_seconds = over.remove_confirm_seconds.or(raw.remove_confirm_seconds);

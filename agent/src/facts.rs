@@ -65,7 +65,7 @@ pub(crate) fn uplink(
     let remark = (local != address).then(|| {
         format!(
             "this node's address {address} in the cluster file is not on uplink {}; \
-             tunnels leave from {local}",
+             tunnels leave from {local}, which the others hear only if it is translated on the way",
             link.name
         )
     });

@@ -88,6 +88,10 @@ impl Changes {
             Step::SetSysctl(..) => ("sysctls", true),
             Step::PutMasquerade(_) => ("masquerade", true),
             Step::DropMasquerade(_) | Step::DropTable => ("masquerade", false),
+            Step::PutSenders(_) => ("senders", true),
+            Step::DropSenders(_) => ("senders", false),
+            Step::PutTunnelFilter(_) => ("tunnel filter", true),
+            Step::DropTunnelFilter => ("tunnel filter", false),
         };
         let (plus, minus) = self.0.entry(kind).or_default();
         *(if made { plus } else { minus }) += 1;
@@ -195,6 +199,7 @@ mod tests {
                 backend: Backend::Vxlan,
                 vni: Vni::try_from(1).unwrap(),
                 port: 8472,
+                peers_only: true,
             },
             interface: Interface::Auto,
             state_dir: "/nowhere".into(),

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 
 use crate::link::{Mac, OverlayMtu, Vni};
 use crate::names::IfName;
+use crate::overlay::filter::{Senders, TunnelFilter};
 
 /// Route and nexthop protocol number of everything we create (rtnetlink(7): "rtm_protocol"), so that ours
 /// can be told from everyone else's. Documented as `flatnet`.
@@ -257,6 +258,14 @@ pub enum Step {
     PutMasquerade(Masquerade),
     /// Remove one masquerading chain of the node.
     DropMasquerade(String),
+    /// Let the tunnel hear these addresses.
+    PutSenders(Senders),
+    /// Let the tunnel no longer hear these addresses.
+    DropSenders(Senders),
+    /// Make the tunnel deaf to all but its senders.
+    PutTunnelFilter(TunnelFilter),
+    /// Let the tunnel hear everybody, and forget the senders.
+    DropTunnelFilter,
     /// Remove our nftables table of the node, and with it all chains.
     DropTable,
 }
@@ -283,6 +292,10 @@ impl Step {
             | Self::DropNexthop(_)
             | Self::PutMasquerade(_)
             | Self::DropMasquerade(_)
+            | Self::PutSenders(_)
+            | Self::DropSenders(_)
+            | Self::PutTunnelFilter(_)
+            | Self::DropTunnelFilter
             | Self::DropTable => Ns::Node,
             Self::SetLink(l, _)
             | Self::DeleteLink(l)
@@ -308,6 +321,8 @@ impl Step {
             Self::PutNexthop(nexthop) => Some(Self::DropNexthop(nexthop.clone())),
             Self::PutNeighbour(link, neighbour) => Some(Self::DropNeighbour(link.clone(), *neighbour)),
             Self::PutFdb(link, fdb) => Some(Self::DropFdb(link.clone(), *fdb)),
+            Self::PutSenders(senders) => Some(Self::DropSenders(senders.clone())),
+            Self::PutTunnelFilter(_) => Some(Self::DropTunnelFilter),
             Self::SetLink(..)
             | Self::DeleteLink(_)
             | Self::DropAddr(..)
@@ -318,6 +333,8 @@ impl Step {
             | Self::SetSysctl(..)
             | Self::PutMasquerade(_)
             | Self::DropMasquerade(_)
+            | Self::DropSenders(_)
+            | Self::DropTunnelFilter
             | Self::DropTable => None,
         }
     }
@@ -369,6 +386,12 @@ impl fmt::Display for Step {
             Self::SetSysctl(ns, key, value) => write!(f, "set sysctl {key}={value} on {ns}"),
             Self::PutMasquerade(m) => write!(f, "masquerade in chain {} of table inet {TABLE}", m.chain),
             Self::DropMasquerade(chain) => write!(f, "delete chain {chain} of table inet {TABLE}"),
+            Self::PutSenders(senders) => write!(f, "add {senders} of table inet {TABLE}"),
+            Self::DropSenders(senders) => write!(f, "delete {senders} of table inet {TABLE}"),
+            Self::PutTunnelFilter(t) => {
+                write!(f, "drop vxlan {} of strangers on port {}", t.vni.get(), t.port)
+            }
+            Self::DropTunnelFilter => write!(f, "drop vxlan of strangers no longer"),
             Self::DropTable => write!(f, "delete table inet {TABLE}"),
         }
     }

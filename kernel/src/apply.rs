@@ -10,7 +10,7 @@ use nix::libc::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, ESRCH};
 
 use crate::batch::{Answer, Netlink, Request};
 use crate::netns::{NetnsError, NetnsFd};
-use crate::{facts, msg, nat, sysctl};
+use crate::{facts, msg, nat, sysctl, tunnel_filter};
 
 /// Explicit interface indexes are drawn from here on up to `i32::MAX`, far above the kernel's own counter.
 const FIRST_INDEX: u32 = 1 << 20;
@@ -165,7 +165,14 @@ impl NetlinkKernel {
                 }
                 None => return Ok(Prepared::AlreadyGone),
             },
-            Step::SetSysctl(..) | Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => {
+            Step::SetSysctl(..)
+            | Step::PutMasquerade(_)
+            | Step::DropMasquerade(_)
+            | Step::PutSenders(_)
+            | Step::DropSenders(_)
+            | Step::PutTunnelFilter(_)
+            | Step::DropTunnelFilter
+            | Step::DropTable => {
                 return Err(KernelError::new(step, "not an rtnetlink request"));
             }
         };
@@ -242,6 +249,7 @@ impl Kernel for NetlinkKernel {
             results.extend(match way {
                 Way::Setting => self.apply_sysctls(batch),
                 Way::Table => batch.iter().map(nat::apply).collect(),
+                Way::Filter => batch.iter().map(tunnel_filter::apply).collect(),
                 Way::Routing => self.apply_batch(batch, &mut known),
             });
             rest = after;
@@ -271,6 +279,8 @@ enum Way {
     Setting,
     /// Through nf_tables.
     Table,
+    /// Through nf_tables, about the tunnel's senders.
+    Filter,
     /// Through rtnetlink.
     Routing,
 }
@@ -280,6 +290,10 @@ impl Way {
         match step {
             Step::SetSysctl(..) => Self::Setting,
             Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => Self::Table,
+            Step::PutSenders(_)
+            | Step::DropSenders(_)
+            | Step::PutTunnelFilter(_)
+            | Step::DropTunnelFilter => Self::Filter,
             _ => Self::Routing,
         }
     }

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod sysctl;
 pub mod facts;
 pub mod nat;
+mod tunnel_filter;
 pub mod apply;
 pub mod overlay_snapshot;
 pub mod events;

@@ -21,7 +21,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, R
 use crate::apply::NetlinkKernel;
 use crate::batch::Netlink;
 use crate::facts::{self, SeenLink};
-use crate::{msg, read, sysctl};
+use crate::{msg, read, sysctl, tunnel_filter};
 
 /// Metric of an IPv6 route that was given none (`IP6_RT_PRIO_USER`, include/net/ipv6.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
@@ -49,7 +49,8 @@ impl Observe for NetlinkKernel {
         }
         let links = links.into_links();
         let sysctls = settings(&links);
-        Ok(Snapshot { links, default_links, routes, nexthops, nexthop_ids, neighbours, fdb, sysctls })
+        let filter = tunnel_filter::read().map_err(failed("read whom the tunnel hears"))?;
+        Ok(Snapshot { links, default_links, routes, nexthops, nexthop_ids, neighbours, fdb, sysctls, filter })
     }
 }
 

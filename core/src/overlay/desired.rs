@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::cluster::{Cluster, Member};
+use super::filter::TunnelFilter;
 use super::peer::{Peer, PeerProblem, Reach};
 use super::settings::{Backend, Settings, Uplink};
 use super::sysctl;
@@ -48,6 +49,11 @@ pub struct Tunnel {
     pub neighbours: Vec<Neighbour>,
     /// Which node each MAC is on.
     pub fdb: Vec<Fdb>,
+    /// What keeps strangers out; absent where everybody is heard.
+    pub filter: Option<TunnelFilter>,
+    /// Underlay addresses of all other nodes: also those that are reached directly may still send, or send
+    /// again, in VXLAN.
+    pub senders: Vec<IpAddr>,
 }
 
 /// A gateway on a link.
@@ -130,6 +136,7 @@ impl Desired {
         let others = cluster.nodes.iter().filter(|node| node.name != settings.node);
         let peers = others.map(|node| work.peer(node)).collect();
         let device = (!work.fdb.is_empty()).then(|| vxlan(settings, uplink, me, pod_mtu));
+        let filter = TunnelFilter { underlay: uplink.underlay(), vni: settings.vni, port: settings.port };
         let Work { hops, routes, neighbours, fdb, .. } = work;
         let tunnel = device.map(|device| Tunnel {
             addresses: own_addresses(me),
@@ -140,6 +147,8 @@ impl Desired {
             device,
             neighbours,
             fdb,
+            filter: settings.peers_only.then_some(filter),
+            senders: senders(settings, uplink, cluster),
         });
         let sysctls = forwarding(cluster);
         Ok(Self { tunnel, hops, routes, own: me.subnets.clone(), sysctls, pod_mtu, peers })
@@ -272,6 +281,11 @@ fn vxlan(settings: &Settings, uplink: &Uplink, me: &Member, mtu: OverlayMtu) -> 
         mtu: mtu.get(),
         mac: me.vtep,
     }
+}
+
+fn senders(settings: &Settings, uplink: &Uplink, cluster: &Cluster) -> Vec<IpAddr> {
+    let others = cluster.nodes.iter().filter(|node| node.name != settings.node);
+    others.map(|node| node.address).filter(|ip| ip.is_ipv4() == uplink.local.is_ipv4()).collect()
 }
 
 /// One address per family, as a host address, so that no route to the subnet comes with it.

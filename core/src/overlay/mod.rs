@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod settings;
+pub mod filter;
 pub mod guard;
 pub mod peer;
 pub mod desired;

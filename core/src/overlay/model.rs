@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::filter::FilterSeen;
 use super::snapshot::{Link, Observe, Snapshot, VxlanSeen};
 use super::{is_tunnel_if, sysctl};
 use crate::kernel::{Kernel, KernelError};
@@ -37,6 +38,12 @@ pub struct OverlayModel {
     pub fdb: BTreeSet<(IfName, Fdb)>,
     /// Settings.
     pub sysctls: BTreeMap<String, String>,
+    /// Marks of the tunnel's filter.
+    pub filter: Vec<String>,
+    /// Whom it lets through.
+    pub senders: BTreeSet<IpAddr>,
+    /// Every node that was forwarded to at some moment, though the filter did not let it through.
+    pub deaf_to: BTreeSet<IpAddr>,
     /// Every destination that was without a route of ours at some moment of the last application,
     /// though it had one before.
     pub interrupted: BTreeSet<IpNetwork>,
@@ -211,7 +218,14 @@ impl OverlayModel {
             Step::DropFdb(link, fdb) => {
                 self.fdb.remove(&(link.name.clone(), *fdb));
             }
-            // The table is not part of the model: it is as it should be.
+            Step::PutSenders(new) => self.senders.extend(&new.addresses),
+            Step::DropSenders(old) => self.senders.retain(|ip| !old.addresses.contains(ip)),
+            Step::PutTunnelFilter(filter) => self.filter = filter.marks(),
+            Step::DropTunnelFilter => {
+                self.filter.clear();
+                self.senders.clear();
+            }
+            // The rest of the table is not part of the model: it is as it should be.
             Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => {
                 return Ok(Outcome::AlreadySo);
             }
@@ -223,7 +237,15 @@ impl OverlayModel {
 
 impl Kernel for OverlayModel {
     fn apply(&mut self, steps: &[Step]) -> Vec<Result<Outcome, KernelError>> {
-        steps.iter().map(|step| self.apply_one(step)).collect()
+        let one = |step: &Step| {
+            let result = self.apply_one(step);
+            if !self.filter.is_empty() {
+                let nodes = self.fdb.iter().map(|(_, fdb)| fdb.node);
+                self.deaf_to.extend(nodes.filter(|node| !self.senders.contains(node)));
+            }
+            result
+        };
+        steps.iter().map(one).collect()
     }
 }
 
@@ -243,6 +265,10 @@ impl Observe for OverlayModel {
                 .collect(),
             fdb: self.fdb.iter().filter(|(link, _)| ours(link)).cloned().collect(),
             sysctls: self.sysctls.clone(),
+            filter: FilterSeen {
+                marks: self.filter.clone(),
+                senders: self.senders.iter().copied().collect(),
+            },
         })
     }
 }

@@ -59,6 +59,8 @@ pub struct Settings {
     pub vni: Vni,
     /// VXLAN's UDP port.
     pub port: u16,
+    /// Whether VXLAN packets count only from nodes of the cluster.
+    pub peers_only: bool,
 }
 
 /// The link towards the other nodes.
@@ -75,7 +77,9 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    pub(super) fn underlay(&self) -> Underlay {
+    /// Family of the tunnel's outer packets.
+    #[must_use]
+    pub fn underlay(&self) -> Underlay {
         if self.local.is_ipv4() { Underlay::V4 } else { Underlay::V6 }
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::filter::FilterSeen;
 use crate::kernel::{Kernel, KernelError};
 use crate::link::Mac;
 use crate::names::IfName;
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub fdb: Vec<(IfName, Fdb)>,
     /// Settings that matter, by their key in [`super::sysctl`].
     pub sysctls: BTreeMap<String, String>,
+    /// Whom the tunnel hears.
+    pub filter: FilterSeen,
 }
 
 /// A link.

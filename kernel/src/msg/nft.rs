@@ -11,6 +11,8 @@ use netlink_packet_core::{
 use super::{NEW, nla, octets};
 use crate::batch::Request;
 
+pub(crate) mod senders;
+
 const SUBSYSTEM: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
