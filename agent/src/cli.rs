@@ -108,6 +108,9 @@ struct Settings {
     /// That while, in seconds [default: 30]
     #[arg(long, env = "FLATNET_REMOVE_CONFIRM_SECONDS", value_name = "SECONDS")]
     remove_confirm_seconds: Option<u64>,
+    /// Raise the uplink's segment sizes (GSO, GRO) to this while no peer needs VXLAN [default: leave it]
+    #[arg(long, env = "FLATNET_UPLINK_SEGMENT_SIZE", value_name = "BYTES")]
+    uplink_segment_size: Option<u32>,
     /// What to log: error, warn, info, debug, or a tracing filter
     #[arg(long, env = "FLATNET_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -130,6 +133,7 @@ impl Settings {
             peers_only: self.peers_only,
             masquerade: self.masquerade,
             store_file: self.store_file,
+            uplink_segment_size: self.uplink_segment_size,
             max_remove_share: self.max_remove_share,
             remove_confirm_seconds: self.remove_confirm_seconds,
         }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flatnet_core::link::Vni;
+use flatnet_core::link::{SEGMENT_SIZE, SEGMENT_SIZE_MAX, Vni};
 use flatnet_core::names::{IfName, NodeName};
 use flatnet_core::overlay::guard::Rule;
 use flatnet_core::overlay::settings::{Backend, Settings};
@@ -40,6 +40,7 @@ pub(crate) struct Overrides {
     pub(crate) store_file: Option<PathBuf>,
     pub(crate) max_remove_share: Option<u8>,
     pub(crate) remove_confirm_seconds: Option<u64>,
+    pub(crate) uplink_segment_size: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -54,6 +55,7 @@ struct RawConfig {
     store: RawStore,
     max_remove_share: Option<u8>,
     remove_confirm_seconds: Option<u64>,
+    uplink_segment_size: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -177,6 +179,7 @@ impl Config {
             (share <= 100).then_some(share).ok_or_else(|| format!("{share} is more than 100 percent"));
         let max_share = errors.keep("maxRemoveShare", share);
         let confirm = raw.remove_confirm_seconds.map_or(Rule::default().confirm, Duration::from_secs);
+        let segments = errors.keep("uplinkSegmentSize", segment_size(raw.uplink_segment_size));
         let checked = (|| {
             Some(Self {
                 settings: Settings {
@@ -185,6 +188,7 @@ impl Config {
                     vni: vni?,
                     port: port?,
                     peers_only: raw.backend.peers_only.unwrap_or(true),
+                    uplink_segment_size: segments?,
                 },
                 interface: interface?,
                 state_dir: state_dir?,
@@ -223,6 +227,14 @@ impl RawStore {
     }
 }
 
+fn segment_size(size: Option<u32>) -> Result<Option<u32>, String> {
+    let range = SEGMENT_SIZE..=SEGMENT_SIZE_MAX;
+    match size.filter(|size| !range.contains(size)) {
+        Some(size) => Err(format!("{size} is outside {SEGMENT_SIZE}..={SEGMENT_SIZE_MAX}")),
+        None => Ok(size),
+    }
+}
+
 /// Names a file whatever the working directory becomes.
 fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|e| format!("{:?}: {e}", path.display()))
@@ -250,6 +262,7 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.backend.port = over.port.or(raw.backend.port);
     raw.backend.peers_only = over.peers_only.or(raw.backend.peers_only);
     raw.masquerade = over.masquerade.or(raw.masquerade);
+    raw.uplink_segment_size = over.uplink_segment_size.or(raw.uplink_segment_size);
     raw.max_remove_share = over.max_remove_share.or(raw.max_remove_share);
     raw.remove_confirm_seconds = over.remove_confirm_seconds.or(raw.remove_confirm_seconds);
     if let Some(path) = over.store_file {

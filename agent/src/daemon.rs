@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use flatnet_core::node::{NODE_SNAPSHOT_VERSION, NodeSnapshot, SEGMENT_SIZE};
+use flatnet_core::node::{NODE_SNAPSHOT_VERSION, NodeSnapshot};
 use flatnet_core::overlay::cluster::Cluster;
 use flatnet_kernel::NetlinkKernel;
 use flatnet_kernel::events::Events;
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::pacing::{Changed, Outcome, Pacing};
 use crate::readable::readable;
 use crate::run_lock::RunLock;
+use crate::segments;
 use crate::shutdown::{self, Shutdown};
 use crate::status::{Status, StatusFile};
 use crate::store::{StoreState, file};
@@ -207,9 +208,22 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Pods that are made from now on read the new size; those that run are given it.
+    fn resize_segments(&mut self, turn: &Turn) -> Vec<String> {
+        let Some(kernel) = self.kernel.as_mut().filter(|_| !turn.unequal.is_empty()) else {
+            return Vec::new();
+        };
+        let size = turn.desired.segment_size;
+        let (changed, failures) = segments::follow(kernel, &self.state_dir, &turn.unequal, size);
+        tracing::info!(pods = changed, segment_size = size, "segment size of running pods changed");
+        failures
+    }
+
     fn note(&mut self, start: Instant, turn: &Turn, cluster: &Cluster) {
         self.status.note_turn(turn, cluster);
         let written = self.write_snapshot(turn, cluster);
+        let failures = self.resize_segments(turn);
+        self.status.problems.extend(failures);
         if let Err(error) = &written {
             self.status.problems.push(error.clone());
         }
@@ -274,7 +288,7 @@ impl Reconciler {
             subnets,
             cluster_networks: cluster.networks.clone(),
             mtu: turn.desired.pod_mtu,
-            segment_size: SEGMENT_SIZE,
+            segment_size: turn.desired.segment_size,
             masquerade: self.config.masquerade,
         };
         self.state_dir.write_snapshot(&snapshot).map_err(|e| crate::status::chain(&e))

@@ -7,6 +7,7 @@ mod store;
 mod in_use;
 mod facts;
 mod turn;
+mod segments;
 mod daemon;
 mod pacing;
 mod readable;

@@ -61,9 +61,12 @@ pub(crate) struct Uplink {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Pods {
     pub(crate) subnets: Vec<IpNetwork>,
     pub(crate) mtu: u32,
+    #[serde(default)]
+    pub(crate) segment_size: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,9 +155,11 @@ impl Status {
             address: turn.uplink.local,
             mtu: turn.uplink.mtu.0,
         });
-        self.pods = cluster
-            .member(&self.node)
-            .map(|me| Pods { subnets: me.subnets.clone(), mtu: desired.pod_mtu.get() });
+        self.pods = cluster.member(&self.node).map(|me| Pods {
+            subnets: me.subnets.clone(),
+            mtu: desired.pod_mtu.get(),
+            segment_size: desired.segment_size,
+        });
         self.peers = desired
             .peers
             .iter()

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use flatnet_core::kernel::KernelError;
-use flatnet_core::names::NodeName;
+use flatnet_core::names::{IfName, NodeName};
 use flatnet_core::overlay::cluster::Cluster;
 use flatnet_core::overlay::desired::{Desired, DesiredError};
 use flatnet_core::overlay::diff::diff;
@@ -35,6 +35,8 @@ pub(crate) struct Turn {
     /// How many failed in all.
     pub(crate) failed: usize,
     pub(crate) took: Duration,
+    /// Pods whose links have another segment size than they should.
+    pub(crate) unequal: Vec<IfName>,
 }
 
 /// A step that the kernel refused.
@@ -132,6 +134,8 @@ pub(crate) fn turn<K: Observe>(
     let desired = Desired::build(&config.settings, &found.uplink, cluster)?;
     let mut steps = diff(&desired, &snapshot);
     steps.push(masquerade(config, &desired, cluster));
+    let unequal = snapshot.pods.iter().filter(|(_, sizes)| !sizes.is(desired.segment_size));
+    let unequal = unequal.map(|(name, _)| name.clone()).collect();
     drop(snapshot);
     let mut turn = Turn {
         desired,
@@ -141,6 +145,7 @@ pub(crate) fn turn<K: Observe>(
         failures: Vec::new(),
         failed: 0,
         took: Duration::ZERO,
+        unequal,
     };
     for (step, error) in apply(kernel, &steps, &mut turn.changes) {
         turn.failed += 1;
@@ -200,6 +205,7 @@ mod tests {
                 vni: Vni::try_from(1).unwrap(),
                 port: 8472,
                 peers_only: true,
+                uplink_segment_size: None,
             },
             interface: Interface::Auto,
             state_dir: "/nowhere".into(),

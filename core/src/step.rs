@@ -130,6 +130,8 @@ pub struct VethPair {
     pub pod_mac: Mac,
     /// MTU of both.
     pub mtu: OverlayMtu,
+    /// Segment size of both in bytes; `None` leaves the kernel's own.
+    pub segment_size: Option<u32>,
 }
 
 /// A VXLAN device: unicast only, no learning.
@@ -160,6 +162,8 @@ pub struct LinkChange {
     pub mtu: Option<u32>,
     /// Ethernet address.
     pub mac: Option<Mac>,
+    /// Segment size in bytes, for both directions and families.
+    pub segment_size: Option<u32>,
     /// Alias, shown by `ip link`.
     pub alias: Option<String>,
     /// IPv4 per-link settings.
@@ -407,6 +411,9 @@ impl fmt::Display for LinkChange {
         }
         if let Some(mac) = self.mac {
             write!(f, " address {mac}")?;
+        }
+        if let Some(size) = self.segment_size {
+            write!(f, " segments {size}")?;
         }
         if let Some(alias) = &self.alias {
             write!(f, " alias {alias}")?;

@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 
 use flatnet_core::kernel::KernelError;
-use flatnet_core::link::{Mac, is_host_if};
+use flatnet_core::link::{Mac, SegmentSizes, is_host_if};
 use flatnet_core::names::IfName;
 use flatnet_core::overlay::snapshot::{Link, Observe, Snapshot, VxlanSeen};
 use flatnet_core::overlay::{is_tunnel_if, sysctl as keys};
@@ -36,7 +36,7 @@ impl Observe for NetlinkKernel {
     fn snapshot(&mut self) -> Result<Snapshot, KernelError> {
         let netlink = self.netlink(Ns::Node)?;
         let failed = |what: &'static str| move |e: io::Error| KernelError::from_io(what, &e);
-        let links = Links::read(netlink).map_err(failed("read links"))?;
+        let mut links = Links::read(netlink).map_err(failed("read links"))?;
         let routes = routes(netlink, &links).map_err(failed("read routes"))?;
         let (nexthops, nexthop_ids) = nexthops(netlink, &links).map_err(failed("read nexthops"))?;
         let default_links = default_links(netlink, &links).map_err(failed("look up default routes"))?;
@@ -47,10 +47,22 @@ impl Observe for NetlinkKernel {
             let found = forwarding_entries(netlink, seen.index).map_err(failed("read forwarding entries"))?;
             fdb.extend(found.into_iter().map(|entry| (name.clone(), entry)));
         }
+        let pods = std::mem::take(&mut links.pods);
         let links = links.into_links();
         let sysctls = settings(&links);
         let filter = tunnel_filter::read().map_err(failed("read whom the tunnel hears"))?;
-        Ok(Snapshot { links, default_links, routes, nexthops, nexthop_ids, neighbours, fdb, sysctls, filter })
+        Ok(Snapshot {
+            pods,
+            links,
+            default_links,
+            routes,
+            nexthops,
+            nexthop_ids,
+            neighbours,
+            fdb,
+            sysctls,
+            filter,
+        })
     }
 }
 
@@ -59,6 +71,8 @@ struct Links {
     seen: Vec<(SeenLink, Option<RawVxlan>)>,
     names: HashMap<u32, IfName>,
     addresses: HashMap<u32, Vec<IpNetwork>>,
+    /// The node's ends of pods' links.
+    pods: Vec<(IfName, SegmentSizes)>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -71,12 +85,12 @@ struct RawVxlan {
 }
 
 impl Links {
-    /// Everything but the host ends of pods, which may be many and are the plugin's.
+    /// Of the host ends of pods, which may be many and are the plugin's, only what the agent looks after.
     fn read(netlink: &mut Netlink) -> io::Result<Self> {
-        let seen = netlink.dump(&msg::link::dump(), |body| {
-            let link = read_link(body)?;
-            Ok(Some(link).filter(|(link, _)| !is_host_if(&link.name)))
-        })?;
+        let seen = netlink.dump(&msg::link::dump(), |body| Ok(Some(read_link(body)?)))?;
+        let (pods, seen): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(link, _)| is_host_if(&link.name));
+        let pods = pods.into_iter().filter_map(|(link, _)| Some((link.name.parse().ok()?, link.segments)));
+        let pods = pods.collect();
         let names: HashMap<u32, IfName> =
             seen.iter().filter_map(|(link, _)| Some((link.index, link.name.parse().ok()?))).collect();
         let all = netlink.dump(&msg::addr::dump(0), read::address)?;
@@ -84,7 +98,7 @@ impl Links {
         for (index, address) in all {
             addresses.entry(index).or_default().push(address);
         }
-        Ok(Self { seen, names, addresses })
+        Ok(Self { seen, names, addresses, pods })
     }
 
     fn name(&self, index: Option<u32>) -> Option<&IfName> {
@@ -106,6 +120,7 @@ impl Links {
                 up: link.up,
                 mtu: link.mtu,
                 mac: link.mac,
+                segments: link.segments,
                 addresses: self.addresses.get(&link.index).cloned().unwrap_or_default(),
                 vxlan: vxlan.map(|raw| VxlanSeen {
                     vni: raw.vni,

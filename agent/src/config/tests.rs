@@ -28,7 +28,7 @@ fn the_documented_example_is_taken() {
 #[test]
 fn all_errors_come_at_once() {
     let text = "node: a/b\ninterface: sixteen-bytes-xx\nlisten: nowhere\n\
-                backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: \"\"\nmaxRemoveShare: 101\n";
+                backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: \"\"\nmaxRemoveShare: 101\nuplinkSegmentSize: 9\n";
     let e = check(text).unwrap_err().to_string();
     for part in [
         "node: node name \"a/b\"",
@@ -40,10 +40,11 @@ fn all_errors_come_at_once() {
         "stateDir: \"\"",
         "store: none is given",
         "maxRemoveShare: 101",
+        "uplinkSegmentSize: 9 is outside",
     ] {
         assert!(e.contains(part), "{part}: {e}");
     }
-    assert!(e.contains("9 errors"), "{e}");
+    assert!(e.contains("10 errors"), "{e}");
 }
 
 #[test]

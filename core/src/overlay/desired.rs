@@ -9,7 +9,7 @@ use super::filter::TunnelFilter;
 use super::peer::{Peer, PeerProblem, Reach};
 use super::settings::{Backend, Settings, Uplink};
 use super::sysctl;
-use crate::link::{Mac, MtuError, OverlayMtu};
+use crate::link::{Mac, MtuError, OverlayMtu, SEGMENT_SIZE};
 use crate::names::{IfName, NodeName};
 use crate::step::{Fdb, Neighbour, Step, Vxlan};
 
@@ -32,6 +32,10 @@ pub struct Desired {
     pub sysctls: Vec<(String, String)>,
     /// MTU of this node's pods.
     pub pod_mtu: OverlayMtu,
+    /// Segment size of this node's pods in bytes: what every link takes that their packets leave through.
+    pub segment_size: u32,
+    /// The uplink with the segment size it is raised to, where it is.
+    pub raise: Option<(IfName, u32)>,
     /// How each other node is reached.
     pub peers: Vec<Peer>,
 }
@@ -104,6 +108,8 @@ impl Desired {
             own: Vec::new(),
             sysctls: Vec::new(),
             pod_mtu: OverlayMtu::default(),
+            segment_size: SEGMENT_SIZE,
+            raise: None,
             peers: Vec::new(),
         }
     }
@@ -151,7 +157,24 @@ impl Desired {
             senders: senders(settings, uplink, cluster),
         });
         let sysctls = forwarding(cluster);
-        Ok(Self { tunnel, hops, routes, own: me.subnets.clone(), sysctls, pod_mtu, peers })
+        // A VXLAN device segments in software whatever is larger (linux 6.18): worse than small segments.
+        let most = if tunnel.is_some() { SEGMENT_SIZE } else { u32::MAX };
+        Ok(Self {
+            segment_size: uplink.segment_size.min(most),
+            raise: settings
+                .uplink_segment_size
+                .filter(|_| tunnel.is_none())
+                .map(|size| size.min(uplink.segments.most))
+                .filter(|size| uplink.segments.takes() < *size)
+                .map(|size| (uplink.name.clone(), size)),
+            tunnel,
+            hops,
+            routes,
+            own: me.subnets.clone(),
+            sysctls,
+            pod_mtu,
+            peers,
+        })
     }
 
     /// The peer that `step` serves, so that a refusal can name it.

@@ -13,7 +13,7 @@ use super::snapshot::{Link, Snapshot};
 use super::{is_tunnel_if, sysctl};
 use crate::link::Mac;
 use crate::names::IfName;
-use crate::step::{Fdb, LinkRef, Neighbour, Nexthop, Ns, Put, Route, Step, Via};
+use crate::step::{Fdb, LinkChange, LinkRef, Neighbour, Nexthop, Ns, Put, Route, Step, Via};
 
 mod filter;
 mod tunnel;
@@ -30,6 +30,10 @@ pub fn diff(want: &Desired, have: &Snapshot) -> Vec<Step> {
     work.filter(tunnel);
     if let Some(tunnel) = tunnel {
         work.tunnel(tunnel);
+    }
+    if let Some((uplink, size)) = &want.raise {
+        let change = LinkChange { segment_size: Some(*size), ..LinkChange::default() };
+        work.steps.push(Step::SetLink(LinkRef::node(uplink.clone()), change));
     }
     work.settings();
     let empty = (Vec::new(), Vec::new());

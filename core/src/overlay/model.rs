@@ -9,7 +9,7 @@ use super::filter::FilterSeen;
 use super::snapshot::{Link, Observe, Snapshot, VxlanSeen};
 use super::{is_tunnel_if, sysctl};
 use crate::kernel::{Kernel, KernelError};
-use crate::link::Mac;
+use crate::link::{Mac, SegmentSizes};
 use crate::names::IfName;
 use crate::step::{Fdb, LinkChange, LinkRef, Neighbour, Nexthop, Outcome, Put, Route, Step, Via, Vxlan};
 
@@ -60,6 +60,7 @@ impl OverlayModel {
             up: true,
             mtu,
             mac: None,
+            segments: SegmentSizes::default(),
             addresses: addresses.to_vec(),
             vxlan: None,
         };
@@ -111,6 +112,7 @@ impl OverlayModel {
             up: false,
             mtu: device.mtu,
             mac: Some(device.mac),
+            segments: SegmentSizes::default(),
             addresses: Vec::new(),
             vxlan: Some(VxlanSeen {
                 vni: device.vni.get(),
@@ -134,6 +136,7 @@ impl OverlayModel {
         let link = self.link(target)?;
         link.up = change.up.unwrap_or(link.up);
         link.mtu = change.mtu.unwrap_or(link.mtu);
+        link.segments = change.segment_size.map_or(link.segments, SegmentSizes::of);
         if let Some(mac) = change.mac {
             link.mac = Some(mac);
             self.neighbours.retain(|(name, _), _| *name != target.name);
@@ -256,6 +259,7 @@ impl Observe for OverlayModel {
         let ids = self.nexthops.keys().chain(&self.foreign_nexthops);
         Ok(Snapshot {
             links: self.links.values().cloned().collect(),
+            pods: Vec::new(),
             default_links: self.default_links.clone(),
             routes: self.routes.values().cloned().collect(),
             nexthops: self.nexthops.values().cloned().collect(),

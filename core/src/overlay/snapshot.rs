@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::filter::FilterSeen;
 use crate::kernel::{Kernel, KernelError};
-use crate::link::Mac;
+use crate::link::{Mac, SegmentSizes};
 use crate::names::IfName;
 use crate::step::{Fdb, Neighbour, Nexthop, Route};
 
@@ -25,6 +25,8 @@ pub trait Observe: Kernel {
 pub struct Snapshot {
     /// Every link but the pods'.
     pub links: Vec<Link>,
+    /// The node's ends of pods' links, each with the largest segments it takes.
+    pub pods: Vec<(IfName, SegmentSizes)>,
     /// Links of default routes, best first.
     pub default_links: Vec<IfName>,
     /// Routes of the main table with our protocol number, but the pods'.
@@ -54,6 +56,8 @@ pub struct Link {
     pub mtu: u32,
     /// Ethernet address.
     pub mac: Option<Mac>,
+    /// Largest segments it takes.
+    pub segments: SegmentSizes,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNetwork>,
     /// What kind of tunnel it is, if it is a VXLAN device.

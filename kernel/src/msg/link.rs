@@ -25,9 +25,11 @@ const IFLA_INET_CONF: u16 = 1;
 /// Both ends with explicit indexes, so that requests about them can travel in the same batch.
 pub(crate) fn create_veth(veth: &VethPair, host_index: u32, pod_index: u32, pod_ns: RawFd) -> Request {
     let mut peer = named(&veth.pod, veth.pod_mac, veth.mtu.get());
+    peer.attributes.extend(veth.segment_size.into_iter().flat_map(segment_sizes));
     peer.header.index = pod_index;
     peer.attributes.push(LinkAttribute::NetNsFd(pod_ns));
     let mut host = named(&veth.host, veth.host_mac, veth.mtu.get());
+    host.attributes.extend(veth.segment_size.into_iter().flat_map(segment_sizes));
     host.header.index = host_index;
     host.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
@@ -55,6 +57,15 @@ pub(crate) fn create_vxlan(vxlan: &Vxlan, uplink_index: u32) -> Request {
     Request::new(RTM_NEWLINK, NEW, &message)
 }
 
+fn segment_sizes(size: u32) -> [LinkAttribute; 4] {
+    [
+        LinkAttribute::GsoMaxSize(size),
+        LinkAttribute::GroMaxSize(size),
+        LinkAttribute::GsoIpv4MaxSize(size),
+        LinkAttribute::GroIpv4MaxSize(size),
+    ]
+}
+
 fn named(name: &IfName, mac: Mac, mtu: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes = vec![
@@ -73,6 +84,7 @@ pub(crate) fn change(index: u32, change: &LinkChange) -> Request {
     }
     message.attributes.extend(change.mtu.map(LinkAttribute::Mtu));
     message.attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.extend(change.segment_size.into_iter().flat_map(segment_sizes));
     message.attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
     let mut families = Vec::new();
     if !change.ipv4.is_empty() {

@@ -186,6 +186,7 @@ fn make(
         sysctls: conf.sysctls.clone(),
         node_sysctls: if source.settings.alone { node_sysctls(&attachment) } else { Vec::new() },
         masquerade: source.settings.masquerade.clone(),
+        segment_size: source.settings.segment_size,
     };
     execute(kernel, &attach::plan_add(&attachment, &extras)).map_err(|e| context::exec(&e))?;
     Ok(attachment)

@@ -41,6 +41,11 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniE
     let seen = seen::attachment(&mut kernel, &record)?;
     let extra = routes(&conf, &record);
     attach::check(&record, &extra, &promise, &seen).map_err(|e| CniError::new(Code::Differs, e))?;
+    // Only an agent says what it should be.
+    if let Ok(Some(node)) = state.snapshot() {
+        attach::check_segments(&record, node.segment_size, &seen)
+            .map_err(|e| CniError::new(Code::Differs, e))?;
+    }
     if conf.masquerade {
         check_masquerade(&Settings::resolve(base, &conf, &state)?)?;
     }

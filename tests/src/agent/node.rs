@@ -144,8 +144,29 @@ impl AgentNode {
     /// It fails.
     #[must_use]
     pub fn plugin(&self, verb: &str, container: &str, pod: &NetNs) -> Value {
-        let conf =
+        self.try_plugin(verb, container, pod, None)
+            .unwrap_or_else(|text| panic!("{verb} {container}: {text}"))
+    }
+
+    /// The same, with the result of an ADD where the verb wants it.
+    ///
+    /// # Errors
+    /// What the plugin answered.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub fn try_plugin(
+        &self,
+        verb: &str,
+        container: &str,
+        pod: &NetNs,
+        before: Option<&Value>,
+    ) -> Result<Value, String> {
+        let mut conf =
             json!({ "cniVersion": "1.1.0", "name": "flatnet", "type": "flatnet", "stateDir": self.state });
+        if let Some(before) = before {
+            conf["prevResult"] = before.clone();
+        }
         #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
         let mut command = Command::new(program("flatnet"));
         command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", container).env("CNI_IFNAME", "eth0");
@@ -158,8 +179,10 @@ impl AgentNode {
         drop(stdin);
         let output = child.wait_with_output().expect("the plugin ends");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{verb} {container}: {text}");
-        serde_json::from_str(&text).unwrap_or_default()
+        if !output.status.success() {
+            return Err(text);
+        }
+        Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
     /// GETs a path from the agent and answers with the whole response.

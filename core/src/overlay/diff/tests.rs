@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kernel::Kernel;
-use crate::link::{UnderlayMtu, Vni};
+use crate::link::{SegmentSizes, UnderlayMtu, Vni};
 use crate::overlay::cluster::{Cluster, RawCluster, RawNetwork, RawNode};
 use crate::overlay::model::OverlayModel;
 use crate::overlay::peer::{PeerProblem, Reach};
@@ -31,6 +31,7 @@ fn settings(backend: Backend, vni: u32) -> Settings {
         vni: Vni::try_from(vni).unwrap(),
         port: 8472,
         peers_only: true,
+        uplink_segment_size: None,
     }
 }
 
@@ -40,6 +41,8 @@ fn uplink() -> Uplink {
         mtu: UnderlayMtu(1500),
         addresses: vec!["192.0.2.1/24".parse().unwrap()],
         local: "192.0.2.1".parse().unwrap(),
+        segments: SegmentSizes::default(),
+        segment_size: 196_608,
     }
 }
 
@@ -109,6 +112,7 @@ fn auto_goes_direct_where_it_can_and_needs_no_tunnel_without_distant_nodes() {
     assert_eq!(reach, [Reach::Direct, Reach::Vxlan]);
     assert_eq!(want.pod_mtu.get(), 1450);
     let near = desired(Backend::Auto, 1, &[(2, true, false)]);
+    assert_eq!((want.segment_size, near.segment_size), (65536, 196_608), "VXLAN takes no more");
     assert_eq!((near.tunnel, near.pod_mtu.get()), (None, 1450));
 }
 
