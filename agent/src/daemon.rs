@@ -234,7 +234,11 @@ impl Reconciler {
         let result = if self.status.ready { "settled" } else { "failed" };
         self.voice.metrics.note_turn(result, turn.took, &turn.changes);
         let took_ms = u64::try_from(turn.took.as_millis()).unwrap_or(u64::MAX);
+        self.status.problems.extend(self.pacing.fight());
         match changed {
+            Changed::Something if self.pacing.is_fight() => {
+                tracing::debug!(took_ms, changes = %turn.changes, "reconciled again");
+            }
             Changed::Something => tracing::info!(took_ms, changes = %turn.changes, "reconciled"),
             Changed::Nothing => tracing::debug!(took_ms, "nothing to do"),
         }
@@ -245,9 +249,6 @@ impl Reconciler {
                 .iter()
                 .filter_map(|peer| Some(format!("peer {}: {}", peer.name, peer.problem.as_ref()?))),
         );
-        if self.pacing.is_fight() {
-            problems.push("something keeps changing what the agent puts right".to_owned());
-        }
         self.complain(&problems);
     }
 

@@ -76,7 +76,7 @@ impl Changes {
         let (kind, made) = match step {
             Step::CreateVeth(_) | Step::CreateVxlan(_) => ("devices", true),
             Step::DeleteLink(_) => ("devices", false),
-            Step::SetLink(..) => ("device settings", true),
+            Step::ChangeVxlan(_) | Step::SetLink(..) => ("device settings", true),
             Step::AddAddr(..) => ("addresses", true),
             Step::DropAddr(..) => ("addresses", false),
             Step::PutRoute(..) => ("routes", true),

@@ -232,6 +232,8 @@ pub enum Step {
     CreateVeth(VethPair),
     /// Create a VXLAN device on the node.
     CreateVxlan(Vxlan),
+    /// Change local address, uplink and learning of a VXLAN device while it works.
+    ChangeVxlan(Vxlan),
     /// Change settings of a link.
     SetLink(LinkRef, LinkChange),
     /// Remove a link and all that hangs on it.
@@ -292,6 +294,7 @@ impl Step {
         match self {
             Self::CreateVeth(_)
             | Self::CreateVxlan(_)
+            | Self::ChangeVxlan(_)
             | Self::PutNexthop(_)
             | Self::DropNexthop(_)
             | Self::PutMasquerade(_)
@@ -327,7 +330,8 @@ impl Step {
             Self::PutFdb(link, fdb) => Some(Self::DropFdb(link.clone(), *fdb)),
             Self::PutSenders(senders) => Some(Self::DropSenders(senders.clone())),
             Self::PutTunnelFilter(_) => Some(Self::DropTunnelFilter),
-            Self::SetLink(..)
+            Self::ChangeVxlan(_)
+            | Self::SetLink(..)
             | Self::DeleteLink(_)
             | Self::DropAddr(..)
             | Self::DropRoute(..)
@@ -375,6 +379,7 @@ impl fmt::Display for Step {
         match self {
             Self::CreateVeth(v) => write!(f, "create veth {} to {} on pod", v.host, v.pod),
             Self::CreateVxlan(v) => write!(f, "create vxlan {} id {} on {}", v.name, v.vni.get(), v.uplink),
+            Self::ChangeVxlan(v) => write!(f, "move vxlan {} to {} on {}", v.name, v.local, v.uplink),
             Self::SetLink(link, change) => write!(f, "set {link}{change}"),
             Self::DeleteLink(link) => write!(f, "delete link {link}"),
             Self::AddAddr(link, addr, _) => write!(f, "add address {addr} to {link}"),

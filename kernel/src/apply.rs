@@ -133,6 +133,11 @@ impl NetlinkKernel {
                 let uplink = self.must_index(step, &LinkRef::node(vxlan.uplink.clone()), known)?;
                 msg::link::create_vxlan(vxlan, uplink)
             }
+            Step::ChangeVxlan(vxlan) => {
+                let device = self.must_index(step, &LinkRef::node(vxlan.name.clone()), known)?;
+                let uplink = self.must_index(step, &LinkRef::node(vxlan.uplink.clone()), known)?;
+                msg::link::change_vxlan(vxlan, device, uplink)
+            }
             Step::SetLink(link, change) => msg::link::change(self.must_index(step, link, known)?, change),
             Step::AddAddr(link, addr, scope) => {
                 msg::addr::add(self.must_index(step, link, known)?, *addr, *scope)
@@ -165,16 +170,8 @@ impl NetlinkKernel {
                 }
                 None => return Ok(Prepared::AlreadyGone),
             },
-            Step::SetSysctl(..)
-            | Step::PutMasquerade(_)
-            | Step::DropMasquerade(_)
-            | Step::PutSenders(_)
-            | Step::DropSenders(_)
-            | Step::PutTunnelFilter(_)
-            | Step::DropTunnelFilter
-            | Step::DropTable => {
-                return Err(KernelError::new(step, "not an rtnetlink request"));
-            }
+            // [`Way`] leads no other step here.
+            _ => return Err(KernelError::new(step, "not an rtnetlink request")),
         };
         Ok(Prepared::Request(request))
     }

@@ -187,7 +187,7 @@ impl Links {
                     .find(|nla| nla.kind() == NETCONFA_IFINDEX)
                     .and_then(|nla| word(nla.value(), 0));
                 // Negative indexes mean all links.
-                index.is_none_or(|index| i32::try_from(index).is_err() || self.of(index) == Link::Tunnel)
+                index.is_none_or(|index| i32::try_from(index).is_err() || self.of(index) != Link::Pod)
             }
             _ => true,
         }

@@ -259,7 +259,9 @@ fn settings(links: &[Link]) -> BTreeMap<String, String> {
     let node = [keys::IPV4_FORWARD, keys::IPV6_FORWARD].map(str::to_owned);
     let tunnels = links.iter().filter(|link| is_tunnel_if(link.name.as_str()));
     let per_tunnel = tunnels.map(|link| keys::rp_filter(&link.name));
-    let per_link = links.iter().map(|link| keys::accept_ra(&link.name));
+    let per_link = links.iter().flat_map(|link| {
+        [keys::accept_ra(&link.name), keys::ipv4_forwarding(&link.name), keys::ipv6_forwarding(&link.name)]
+    });
     let all = node.into_iter().chain(per_tunnel).chain(per_link);
     all.filter_map(|key| sysctl::read(&key).ok().map(|value| (key, value))).collect()
 }

@@ -149,14 +149,17 @@ impl Desired {
             sysctls: vec![
                 (sysctl::rp_filter(&device.name), "2".to_owned()),
                 (sysctl::accept_ra(&device.name), "0".to_owned()),
-            ],
+            ]
+            .into_iter()
+            .chain(forwarding_on(cluster, &device.name))
+            .collect(),
             device,
             neighbours,
             fdb,
             filter: settings.peers_only.then_some(filter),
             senders: senders(settings, uplink, cluster),
         });
-        let sysctls = forwarding(cluster);
+        let sysctls = forwarding(cluster, &uplink.name);
         // A VXLAN device segments in software whatever is larger (linux 6.18): worse than small segments.
         let most = if tunnel.is_some() { SEGMENT_SIZE } else { u32::MAX };
         Ok(Self {
@@ -317,10 +320,20 @@ fn own_addresses(me: &Member) -> Vec<IpNetwork> {
     [first(true), first(false)].into_iter().flatten().map(|subnet| IpNetwork::from(subnet.ip())).collect()
 }
 
-fn forwarding(cluster: &Cluster) -> Vec<(String, String)> {
+/// Of the node first: that sets every link's.
+fn forwarding(cluster: &Cluster, uplink: &IfName) -> Vec<(String, String)> {
     let mut keys = vec![sysctl::IPV4_FORWARD];
     if cluster.networks.iter().any(IpNetwork::is_ipv6) {
         keys.push(sysctl::IPV6_FORWARD);
     }
-    keys.into_iter().map(|key| (key.to_owned(), "1".to_owned())).collect()
+    let node = keys.into_iter().map(|key| (key.to_owned(), "1".to_owned()));
+    node.chain(forwarding_on(cluster, uplink)).collect()
+}
+
+fn forwarding_on(cluster: &Cluster, link: &IfName) -> Vec<(String, String)> {
+    let mut keys = vec![sysctl::ipv4_forwarding(link)];
+    if cluster.networks.iter().any(IpNetwork::is_ipv6) {
+        keys.push(sysctl::ipv6_forwarding(link));
+    }
+    keys.into_iter().map(|key| (key, "1".to_owned())).collect()
 }

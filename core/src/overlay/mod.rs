@@ -39,6 +39,18 @@ pub mod sysctl {
         format!("net/ipv4/conf/{link}/rp_filter")
     }
 
+    /// Whether IPv4 packets that arrive on `link` are forwarded.
+    #[must_use]
+    pub fn ipv4_forwarding(link: &IfName) -> String {
+        format!("net/ipv4/conf/{link}/forwarding")
+    }
+
+    /// Whether IPv6 packets that arrive on `link` are forwarded.
+    #[must_use]
+    pub fn ipv6_forwarding(link: &IfName) -> String {
+        format!("net/ipv6/conf/{link}/forwarding")
+    }
+
     /// Whether `link` listens to router advertisements: 0 never, 1 unless the node forwards, 2 always.
     #[must_use]
     pub fn accept_ra(link: &IfName) -> String {

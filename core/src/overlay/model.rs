@@ -67,7 +67,11 @@ impl OverlayModel {
         let links = BTreeMap::from([(uplink.clone(), link)]);
         let sysctls = [(sysctl::IPV4_FORWARD, "0"), (sysctl::IPV6_FORWARD, "0")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let accept_ra = [(sysctl::accept_ra(uplink), "1".to_owned())];
+        let accept_ra = [
+            (sysctl::accept_ra(uplink), "1".to_owned()),
+            (sysctl::ipv4_forwarding(uplink), "0".to_owned()),
+            (sysctl::ipv6_forwarding(uplink), "0".to_owned()),
+        ];
         Self {
             links,
             default_links: vec![uplink.clone()],
@@ -123,8 +127,25 @@ impl OverlayModel {
             }),
         };
         self.links.insert(device.name.clone(), link);
+        for key in [sysctl::ipv4_forwarding(&device.name), sysctl::ipv6_forwarding(&device.name)] {
+            self.sysctls.insert(key, "0".to_owned());
+        }
         self.sysctls.insert(sysctl::rp_filter(&device.name), "0".to_owned());
         self.sysctls.insert(sysctl::accept_ra(&device.name), "1".to_owned());
+        Ok(())
+    }
+
+    fn change_vxlan(&mut self, device: &Vxlan) -> Result<(), i32> {
+        if !self.links.contains_key(&device.uplink) {
+            return Err(ENODEV);
+        }
+        let vxlan = self.links.get_mut(&device.name).and_then(|link| link.vxlan.as_mut()).ok_or(ENODEV)?;
+        if vxlan.port != device.port || vxlan.vni != device.vni.get() {
+            return Err(EINVAL);
+        }
+        vxlan.local = Some(device.local);
+        vxlan.uplink = Some(device.uplink.clone());
+        vxlan.learning = false;
         Ok(())
     }
 
@@ -171,6 +192,7 @@ impl OverlayModel {
     fn put(&mut self, step: &Step) -> Result<(), i32> {
         match step {
             Step::CreateVxlan(device) => self.create_vxlan(device),
+            Step::ChangeVxlan(device) => self.change_vxlan(device),
             Step::SetLink(link, change) => self.set_link(link, change),
             Step::AddAddr(link, addr, _) => {
                 self.link(link)?.addresses.push(*addr);
@@ -192,9 +214,24 @@ impl OverlayModel {
             Step::SetSysctl(_, key, value) => {
                 let old = self.sysctls.get_mut(key).ok_or(ENODEV)?;
                 value.clone_into(old);
+                self.spread(key, value);
                 Ok(())
             }
             _ => Err(EINVAL),
+        }
+    }
+
+    /// Forwarding of the node is that of all its links.
+    fn spread(&mut self, key: &str, value: &str) {
+        let (prefix, suffix) = match key {
+            sysctl::IPV4_FORWARD => ("net/ipv4/conf/", "/forwarding"),
+            sysctl::IPV6_FORWARD => ("net/ipv6/conf/", "/forwarding"),
+            _ => return,
+        };
+        for (key, own) in &mut self.sysctls {
+            if key.starts_with(prefix) && key.ends_with(suffix) {
+                value.clone_into(own);
+            }
         }
     }
 

@@ -57,6 +57,24 @@ pub(crate) fn create_vxlan(vxlan: &Vxlan, uplink_index: u32) -> Request {
     Request::new(RTM_NEWLINK, NEW, &message)
 }
 
+/// What the kernel changes in place: neither network identifier nor port, which it takes as a change even
+/// where they are the same.
+pub(crate) fn change_vxlan(vxlan: &Vxlan, index: u32, uplink_index: u32) -> Request {
+    let mut message = at(index);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vxlan),
+        LinkInfo::Data(InfoData::Vxlan(vec![
+            InfoVxlan::Link(uplink_index),
+            match vxlan.local {
+                IpAddr::V4(ip) => InfoVxlan::Local(ip),
+                IpAddr::V6(ip) => InfoVxlan::Local6(ip),
+            },
+            InfoVxlan::Learning(false),
+        ])),
+    ]));
+    Request::new(RTM_NEWLINK, 0, &message)
+}
+
 fn segment_sizes(size: u32) -> [LinkAttribute; 4] {
     [
         LinkAttribute::GsoMaxSize(size),

@@ -83,26 +83,30 @@ fn routes_come_last_and_dual_stack_shares_the_forwarding_entry() {
             "add address fd00:10:244::/128 to flat.1 on node",
             "set sysctl net/ipv4/conf/flat.1/rp_filter=2 on node",
             "set sysctl net/ipv6/conf/flat.1/accept_ra=0 on node",
+            "set sysctl net/ipv4/conf/flat.1/forwarding=1 on node",
+            "set sysctl net/ipv6/conf/flat.1/forwarding=1 on node",
             "set flat.1 on node up",
             "set sysctl net/ipv4/ip_forward=1 on node",
             "set sysctl net/ipv6/conf/eth0/accept_ra=2 on node",
             "set sysctl net/ipv6/conf/all/forwarding=1 on node",
+            "set sysctl net/ipv4/conf/eth0/forwarding=1 on node",
+            "set sysctl net/ipv6/conf/eth0/forwarding=1 on node",
             &format!("add fdb {} to 192.0.2.3 on flat.1 on node", Mac::of_vtep(&"n2".parse().unwrap())),
             &format!(
                 "add neighbour 10.244.2.0 at {} to flat.1 on node",
                 Mac::of_vtep(&"n2".parse().unwrap())
             ),
-            &steps[13],
+            &steps[17],
             "add nexthop 1174405120 via 10.244.2.0 dev flat.1",
-            &steps[15],
+            &steps[19],
             "add route 10.244.2.0/24 nhid 1174405120 on node",
             "add route fd00:10:244:2::/64 nhid 1174405121 on node",
             "add route unreachable 10.244.0.0/24 on node",
             "add route unreachable fd00:10:244::/64 on node",
         ]
     );
-    assert!(steps[13].starts_with("add neighbour fe80::"), "{}", steps[13]);
-    assert!(steps[15].starts_with("add nexthop 1174405121 via fe80::"), "{}", steps[15]);
+    assert!(steps[17].starts_with("add neighbour fe80::"), "{}", steps[17]);
+    assert!(steps[19].starts_with("add nexthop 1174405121 via fe80::"), "{}", steps[19]);
 }
 
 #[test]
