@@ -36,14 +36,14 @@ impl World {
         Traffic::start(ns, *source, self.pods[to - 1].1)
     }
 
-    /// Runs `lines` on node 1 under traffic to node `to`, waits until it flows again, and prints the gap.
-    fn disturb(&self, lines: &[&str], to: usize) {
+    /// Runs `lines` on node 1 under traffic to node `to`, waits until it flows again, and tells the gap.
+    fn disturb(&self, lines: &[&str], to: usize) -> String {
         let traffic = self.traffic(1, to);
         let node = self.agents.node(1);
         lines.iter().for_each(|line| drop(command(node.ns(), line)));
         let what = lines.join("; ");
         traffic.flows(&format!("{what}\n{}\n{}", node.ours(), node.log()));
-        println!("{what}: {}", traffic.stop());
+        format!("{what}: {}", traffic.stop())
     }
 }
 
@@ -80,7 +80,7 @@ fn whatever_is_taken_from_the_tunnel_is_back_soon() {
     // A device that is made anew has other numbers.
     let names = |text: &str| text.lines().filter(|line| line.contains("10.244.")).count();
     for lines in &disturbances {
-        world.disturb(lines, 3);
+        println!("{}", world.disturb(lines, 3));
         let back = || (names(&world.agents.node(1).ours()) == names(&whole)).then_some(());
         wait_until(&lines.join("; "), SOON, back).unwrap();
     }
@@ -105,9 +105,9 @@ fn direct_routes_are_back_soon() {
         "sysctl -w net/ipv4/conf/eth0/forwarding=0",
         "sysctl -w net.ipv4.conf.all.forwarding=0",
     ] {
-        world.disturb(&[line], 2);
+        println!("{}", world.disturb(&[line], 2));
     }
-    world.disturb(&["ip link set eth0 down", "ip link set eth0 up"], 2);
+    println!("{}", world.disturb(&["ip link set eth0 down", "ip link set eth0 up"], 2));
 }
 
 /// A node gets another address: the store says so, and the tunnel moves while packets flow.
@@ -185,14 +185,17 @@ fn two_default_routes_do_not_confuse() {
     drop(command(&other, "ip link set far up"));
     drop(command(node.ns(), "ip route add 198.51.100.0/24 via 192.0.2.254"));
     drop(command(node.ns(), "ip route add default via 192.0.2.254 metric 100"));
-    world.disturb(
-        &["ip route add default via 203.0.113.1 dev wan1 metric 50", "ip route del default metric 0"],
-        3,
+    println!(
+        "{}",
+        world.disturb(
+            &["ip route add default via 203.0.113.1 dev wan1 metric 50", "ip route del default metric 0"],
+            3
+        )
     );
     assert_eq!(world.agents.node(1).status()["uplink"]["interface"], "eth0");
     world.agents.node_mut(1).stop();
     world.agents.node_mut(1).start();
     world.agents.node(1).wait_ready();
     assert_eq!(world.agents.node(1).status()["uplink"]["interface"], "eth0");
-    world.disturb(&["ip link set wan1 down"], 3);
+    println!("{}", world.disturb(&["ip link set wan1 down"], 3));
 }
