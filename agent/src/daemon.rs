@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::health::{self, Pulse};
 use crate::in_use::{self, InUse};
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::pacing::{Changed, Outcome, Pacing};
 use crate::readable::readable;
 use crate::run_lock::RunLock;
@@ -29,6 +30,8 @@ use crate::turn::{Changes, Turn, TurnError, turn};
 
 /// A look that nobody asked for: catches what no event told.
 const UNASKED: Duration = Duration::from_secs(30);
+/// How often the loop says that it comes round, at least.
+const BEAT: Duration = Duration::from_secs(5);
 
 /// Runs until a signal says stop. The data path stays as it is then.
 ///
@@ -69,7 +72,12 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         let serve = health::serve(listen, heard, Arc::clone(&metrics), stop.clone());
         tasks.spawn(async move { ("health server", serve.await.map_err(Into::into)) });
     }
-    let reconciler = Reconciler::new(config, Ears { events, table }, state, Voice { pulse, metrics })?;
+    let reconciler = Reconciler::new(
+        config,
+        Ears { events, table },
+        state,
+        Voice { pulse, metrics, manager: Notifier::from_env() },
+    )?;
     let loop_stop = stop.clone();
     tasks.spawn(async move { ("reconciler", reconciler.run(loop_stop).await) });
     let result = tokio::select! {
@@ -86,6 +94,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
             },
         )),
     };
+    Notifier::stopping();
     trigger.pull();
     let finish = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(2), finish).await.is_err() {
@@ -98,6 +107,15 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
 struct Voice {
     pulse: watch::Sender<Pulse>,
     metrics: Arc<Metrics>,
+    manager: Notifier,
+}
+
+impl Voice {
+    /// The loop came round.
+    fn beat(&self) {
+        self.pulse.send_modify(|pulse| pulse.beat = Instant::now());
+        self.manager.alive();
+    }
 }
 
 /// What wakes the reconciler.
@@ -150,9 +168,13 @@ impl Reconciler {
 
     async fn run(mut self, mut stop: Shutdown) -> anyhow::Result<()> {
         self.write_status();
+        let beat = self.voice.manager.alive_every().map_or(BEAT, |every| every.min(BEAT));
+        let mut looked = Instant::now();
         loop {
+            self.voice.beat();
             let pauses = [self.pacing.retry(), self.in_use.next()];
-            let pause = pauses.into_iter().flatten().fold(UNASKED, Duration::min);
+            let look = looked + pauses.into_iter().flatten().fold(UNASKED, Duration::min);
+            let pause = look.saturating_duration_since(Instant::now()).min(beat);
             tokio::select! {
                 // Cancel safe: a flag.
                 () = stop.requested() => return Ok(()),
@@ -163,7 +185,7 @@ impl Reconciler {
                 // Cancel safe: as above.
                 woken = wake_if_there(self.ears.table.as_mut()) => woken.context("nftables events")?,
                 // Cancel safe: a timer.
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause) => if Instant::now() < look { continue },
             }
             tokio::time::sleep(self.pacing.gather(Instant::now())).await;
             self.ears.events.get_mut().drain().context("kernel events")?;
@@ -171,6 +193,7 @@ impl Reconciler {
                 table.get_mut().drain().context("nftables events")?;
             }
             self.take_turn().await?;
+            looked = Instant::now();
         }
     }
 
@@ -299,6 +322,12 @@ impl Reconciler {
         let why =
             || self.status.all_problems().into_iter().next().unwrap_or_else(|| "no cluster yet".to_owned());
         let not_ready = (!self.status.ready).then(why);
+        if self.status.ready || !self.status.all_problems().is_empty() {
+            self.voice.manager.works(not_ready.as_ref().map_or_else(
+                || format!("ready, {} peers", self.status.peers.len()),
+                |why| format!("not ready: {why}"),
+            ));
+        }
         self.voice.pulse.send_replace(Pulse { beat: Instant::now(), not_ready });
         self.voice.metrics.note_status(&self.status);
         if let Err(e) = self.file.write(&self.status) {

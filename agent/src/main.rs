@@ -14,6 +14,7 @@ mod readable;
 mod shutdown;
 mod metrics;
 mod health;
+mod notify;
 mod status;
 mod view;
 mod cleanup;

@@ -1,11 +1,13 @@
 //! Running pods follow the node's segment size: the pod's end first, then the node's, so that an end that
 //! is still to be changed is found by looking at the node alone.
 
+use std::io;
+
 use flatnet_core::kernel::Kernel as _;
 use flatnet_core::names::IfName;
 use flatnet_core::node::Attachment;
 use flatnet_core::step::{LinkChange, LinkRef, Outcome, Step};
-use flatnet_kernel::{NetlinkKernel, NetnsFd};
+use flatnet_kernel::{NetlinkKernel, NetnsError, NetnsFd};
 use flatnet_node_state::StateDir;
 
 /// Gives both ends of each pod's pair the segment size `size`, and answers with how many were changed and
@@ -31,11 +33,13 @@ pub(crate) fn follow(
 
 /// A pod whose namespace is gone, or is another one by now, has no end to be changed.
 fn pod_end(record: &Attachment, size: u32) -> Result<(), String> {
-    let Ok(ns) = NetnsFd::open(record.netns.as_ref()) else { return Ok(()) };
-    if ns.inode() != record.netns_inode {
-        return Ok(());
-    }
     let failed = |e: &dyn std::fmt::Display| format!("segment size of {}: {e}", record.host_ifname);
+    let ns = match NetnsFd::open(record.netns.as_ref()) {
+        Ok(ns) if ns.inode() == record.netns_inode => ns,
+        Ok(_) | Err(NetnsError::NotANamespace { .. }) => return Ok(()),
+        Err(NetnsError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed(&e)),
+    };
     let kernel = NetlinkKernel::open_node().map_err(|e| failed(&e))?;
     let mut kernel = kernel.with_pod(ns).map_err(|e| failed(&e))?;
     set(&mut kernel, LinkRef::pod(record.ifname.clone()), size)

@@ -62,3 +62,11 @@ fn flags_win() {
     let config = Config::check(merge(raw, over), &|| None).unwrap();
     assert_eq!((config.settings.node.as_str(), config.cluster_file.as_path()), ("n2", Path::new("/c.yaml")));
 }
+
+/// The sample says what the defaults are.
+#[test]
+fn the_sample_is_the_default() {
+    let sample = check(include_str!("../../../deploy/systemd/agent.yaml")).unwrap();
+    let least = check("store: { file: { path: /etc/flatnet/cluster.yaml } }").unwrap();
+    assert_eq!(sample, least);
+}

@@ -79,8 +79,44 @@ impl AgentNode {
     /// # Panics
     /// It cannot be started.
     pub fn start(&mut self) {
-        let log = File::options().create(true).append(true).open(&self.log).expect("open the log");
+        let command = self.command("run");
+        self.start_as(command);
+    }
+
+    /// Starts the agent with these variables in its environment.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         let mut command = self.command("run");
+        command.envs(environment.iter().copied());
+        self.start_as(command);
+    }
+
+    /// Starts the agent through another program, as a wrapper that replaces itself with it.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_through(&mut self, wrapper: &[&str]) {
+        #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program("flatnetd")).arg("run").arg("--config").arg(&self.config);
+        command.stdin(Stdio::null());
+        self.node.ns.enter_for_child(&mut command).expect("enter the node");
+        self.start_as(command);
+    }
+
+    /// The agent's process id.
+    ///
+    /// # Panics
+    /// It does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.agent.as_ref().map(KillOnDrop::id).expect("the agent runs")
+    }
+
+    fn start_as(&mut self, mut command: Command) {
+        let log = File::options().create(true).append(true).open(&self.log).expect("open the log");
         let child = command.stderr(log).spawn().expect("start the agent");
         self.agent = Some(KillOnDrop::new(child));
     }
@@ -148,6 +184,15 @@ impl AgentNode {
             .unwrap_or_else(|text| panic!("{verb} {container}: {text}"))
     }
 
+    /// The same for a namespace at a path of the caller's choice.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn plugin_at(&self, verb: &str, container: &str, netns: &Path) {
+        let answer = self.run_plugin(verb, container, netns, None);
+        assert!(answer.is_ok(), "{verb} {container}: {answer:?}");
+    }
+
     /// The same, with the result of an ADD where the verb wants it.
     ///
     /// # Errors
@@ -162,6 +207,16 @@ impl AgentNode {
         pod: &NetNs,
         before: Option<&Value>,
     ) -> Result<Value, String> {
+        self.run_plugin(verb, container, &pod.path(), before)
+    }
+
+    fn run_plugin(
+        &self,
+        verb: &str,
+        container: &str,
+        netns: &Path,
+        before: Option<&Value>,
+    ) -> Result<Value, String> {
         let mut conf =
             json!({ "cniVersion": "1.1.0", "name": "flatnet", "type": "flatnet", "stateDir": self.state });
         if let Some(before) = before {
@@ -170,7 +225,7 @@ impl AgentNode {
         #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
         let mut command = Command::new(program("flatnet"));
         command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", container).env("CNI_IFNAME", "eth0");
-        command.env("CNI_NETNS", pod.path()).env("CNI_PATH", "/opt/cni/bin");
+        command.env("CNI_NETNS", netns).env("CNI_PATH", "/opt/cni/bin");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         self.node.ns.enter_for_child(&mut command).expect("enter the node");
         let mut child = command.spawn().expect("start the plugin");
