@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use flatnet_core::node::{NODE_SNAPSHOT_VERSION, NodeSnapshot};
 use flatnet_core::overlay::cluster::Cluster;
+use flatnet_core::overlay::settings::Uplink;
 use flatnet_kernel::NetlinkKernel;
 use flatnet_kernel::events::Events;
 use flatnet_node_state::StateDir;
@@ -14,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::health::{self, Pulse};
 use crate::in_use::{self, InUse};
@@ -24,6 +26,7 @@ use crate::readable::readable;
 use crate::run_lock::RunLock;
 use crate::segments;
 use crate::shutdown::{self, Shutdown};
+use crate::state_watch::StateWatch;
 use crate::status::{Status, StatusFile};
 use crate::store::{StoreState, file};
 use crate::turn::{Changes, Turn, TurnError, turn};
@@ -38,18 +41,18 @@ const BEAT: Duration = Duration::from_secs(5);
 /// # Errors
 /// It cannot start, or one of its parts ended.
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
-    let _lock = RunLock::take(&config.state_dir)?;
+    let lock = RunLock::take(&config.state_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let result = runtime.block_on(supervise(config));
+    let result = runtime.block_on(supervise(config, lock));
     // A turn that is under way has nobody to report to.
     runtime.shutdown_background();
     result
 }
 
-async fn supervise(config: Config) -> anyhow::Result<()> {
+async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
     let (trigger, stop) = shutdown::channel();
     let (store, state) = watch::channel(StoreState::default());
     // Before anything is read: what changes from here on wakes us.
@@ -72,9 +75,11 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         let serve = health::serve(listen, heard, Arc::clone(&metrics), stop.clone());
         tasks.spawn(async move { ("health server", serve.await.map_err(Into::into)) });
     }
+    let files = StateWatch::new(&config.state_dir).context("watch the state directory")?;
     let reconciler = Reconciler::new(
         config,
-        Ears { events, table },
+        lock,
+        Ears { events, table, files },
         state,
         Voice { pulse, metrics, manager: Notifier::from_env() },
     )?;
@@ -123,10 +128,13 @@ struct Ears {
     events: AsyncFd<Events>,
     /// Our nftables table, where the kernel has such.
     table: Option<AsyncFd<Events>>,
+    /// Our own files.
+    files: StateWatch,
 }
 
 struct Reconciler {
     config: Arc<Config>,
+    lock: RunLock,
     /// Away while a turn runs.
     kernel: Option<NetlinkKernel>,
     ears: Ears,
@@ -139,19 +147,22 @@ struct Reconciler {
     in_use: InUse,
     /// What is written down as in use.
     remembered: Option<Arc<Cluster>>,
-    /// What was last complained about, so that it is said once.
-    complaint: Option<String>,
+    complaints: Complaints,
+    /// What the last turn worked with, where it left nothing to do.
+    settled: Option<(Arc<Cluster>, Uplink)>,
 }
 
 impl Reconciler {
     fn new(
         config: Config,
+        lock: RunLock,
         ears: Ears,
         store: watch::Receiver<StoreState>,
         voice: Voice,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             kernel: Some(NetlinkKernel::open_node().context("open netlink")?),
+            lock,
             ears,
             store,
             pacing: Pacing::default(),
@@ -161,7 +172,8 @@ impl Reconciler {
             state_dir: StateDir::new(&config.state_dir),
             in_use: InUse::recall(&config),
             remembered: None,
-            complaint: None,
+            complaints: Complaints::default(),
+            settled: None,
             config: Arc::new(config),
         })
     }
@@ -184,6 +196,8 @@ impl Reconciler {
                 woken = wake(&mut self.ears.events) => woken.context("kernel events")?,
                 // Cancel safe: as above.
                 woken = wake_if_there(self.ears.table.as_mut()) => woken.context("nftables events")?,
+                // Cancel safe: it says so.
+                removed = self.ears.files.removed() => removed.context("state directory")?,
                 // Cancel safe: a timer.
                 () = tokio::time::sleep(pause) => if Instant::now() < look { continue },
             }
@@ -192,9 +206,23 @@ impl Reconciler {
             if let Some(table) = &mut self.ears.table {
                 table.get_mut().drain().context("nftables events")?;
             }
+            self.keep_place()?;
             self.take_turn().await?;
             looked = Instant::now();
         }
+    }
+
+    /// Makes the state directory and the lock again where somebody removed them; everything else in it is
+    /// written by the turn that follows.
+    fn keep_place(&mut self) -> anyhow::Result<()> {
+        if self.lock.is_in_place() {
+            return Ok(());
+        }
+        let state_dir = &self.config.state_dir;
+        tracing::warn!(state_dir = %state_dir.display(), "the state directory was removed; it is made again");
+        self.lock = RunLock::take(state_dir)?;
+        self.remembered = None;
+        self.ears.files.begin().with_context(|| format!("watch {}", state_dir.display()))
     }
 
     async fn take_turn(&mut self) -> anyhow::Result<()> {
@@ -242,7 +270,7 @@ impl Reconciler {
         failures
     }
 
-    fn note(&mut self, start: Instant, turn: &Turn, cluster: &Cluster) {
+    fn note(&mut self, start: Instant, turn: &Turn, cluster: &Arc<Cluster>) {
         self.status.note_turn(turn, cluster);
         let written = self.write_snapshot(turn, cluster);
         let failures = self.resize_segments(turn);
@@ -256,6 +284,10 @@ impl Reconciler {
         self.pacing.note(start, turn.took, changed, outcome);
         let result = if self.status.ready { "settled" } else { "failed" };
         self.voice.metrics.note_turn(result, turn.took, &turn.changes);
+        self.voice.metrics.note_desired(&turn.desired);
+        if self.is_heal(turn, cluster) {
+            self.voice.metrics.note_heal(&turn.changes);
+        }
         let took_ms = u64::try_from(turn.took.as_millis()).unwrap_or(u64::MAX);
         self.status.problems.extend(self.pacing.fight());
         match changed {
@@ -284,23 +316,29 @@ impl Reconciler {
         self.complain(&[text]);
     }
 
-    /// Says what is wrong when that changes, not every time it is found to be so.
+    /// Says what is wrong when it comes up, not every time it is found to be so.
     fn complain(&mut self, problems: &[String]) {
-        const SAID: usize = 5;
-        let text = problems.join("\n");
-        if self.complaint.as_ref() == Some(&text) {
-            return;
-        }
-        for problem in problems.iter().take(SAID) {
+        let to_say = self.complaints.note(problems, Instant::now());
+        for problem in &to_say.problems {
             tracing::warn!("{problem}");
         }
-        if problems.len() > SAID {
-            tracing::warn!("and {} more problems; see `flatnetd status`", problems.len() - SAID);
+        if to_say.more > 0 {
+            tracing::warn!("and {} more problems; see `flatnetd status`", to_say.more);
         }
-        if problems.is_empty() && self.complaint.as_ref().is_some_and(|old| !old.is_empty()) {
+        if to_say.all_gone {
             tracing::info!("all problems are gone");
         }
-        self.complaint = Some(text);
+    }
+
+    /// Whether what a turn changed was put right: nothing else was asked for than the time before.
+    fn is_heal(&mut self, turn: &Turn, cluster: &Arc<Cluster>) -> bool {
+        let now = (Arc::clone(cluster), turn.uplink.clone());
+        let same = self
+            .settled
+            .as_ref()
+            .is_some_and(|(cluster, uplink)| Arc::ptr_eq(cluster, &now.0) && *uplink == now.1);
+        self.settled = Some(now).filter(|_| turn.failed == 0);
+        same && !turn.changes.is_empty()
     }
 
     fn write_snapshot(&self, turn: &Turn, cluster: &Cluster) -> Result<(), String> {

@@ -10,6 +10,7 @@ mod turn;
 mod segments;
 mod daemon;
 mod pacing;
+mod complaints;
 mod readable;
 mod shutdown;
 mod metrics;
@@ -19,6 +20,7 @@ mod status;
 mod view;
 mod cleanup;
 mod run_lock;
+mod state_watch;
 mod check;
 mod output;
 

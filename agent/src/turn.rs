@@ -133,7 +133,7 @@ pub(crate) fn turn<K: Observe>(
     let found = facts::uplink(&snapshot, &config.interface, address)?;
     let desired = Desired::build(&config.settings, &found.uplink, cluster)?;
     let mut steps = diff(&desired, &snapshot);
-    steps.push(masquerade(config, &desired, cluster));
+    steps.extend(masquerade(config, &desired, cluster, &snapshot.chains));
     let unequal = snapshot.pods.iter().filter(|(_, sizes)| !sizes.is(desired.segment_size));
     let unequal = unequal.map(|(name, _)| name.clone()).collect();
     drop(snapshot);
@@ -158,15 +158,16 @@ pub(crate) fn turn<K: Observe>(
 }
 
 /// The nftables chain as it should be: read back and put right by the kernel's side, every turn.
-fn masquerade(config: &Config, desired: &Desired, cluster: &Cluster) -> Step {
+fn masquerade(config: &Config, desired: &Desired, cluster: &Cluster, chains: &[String]) -> Option<Step> {
     if !config.masquerade {
-        return Step::DropMasquerade(MASQUERADE_CHAIN.to_owned());
+        let there = chains.iter().any(|chain| chain == MASQUERADE_CHAIN);
+        return there.then(|| Step::DropMasquerade(MASQUERADE_CHAIN.to_owned()));
     }
-    Step::PutMasquerade(Masquerade {
+    Some(Step::PutMasquerade(Masquerade {
         chain: MASQUERADE_CHAIN.to_owned(),
         pods: desired.own.clone(),
         cluster: cluster.networks.clone(),
-    })
+    }))
 }
 
 /// Applies `steps`, counts those that were done and answers with those that were not.
@@ -239,6 +240,19 @@ mod tests {
         assert!(first.changes.to_string().contains("routes +3"), "{}", first.changes);
         let second = turn(&mut kernel, &config(), &cluster(3)).unwrap();
         assert!(second.changes.is_empty(), "{}", second.changes);
+    }
+
+    /// A chain that is not wanted goes; one that is not there is not even asked for.
+    #[test]
+    fn masquerade_is_dropped_only_where_it_is() {
+        let mut kernel = kernel();
+        turn(&mut kernel, &config(), &cluster(3)).unwrap();
+        assert!(kernel.chains.contains(MASQUERADE_CHAIN));
+        let without = Config { masquerade: false, ..config() };
+        turn(&mut kernel, &without, &cluster(3)).unwrap();
+        assert!(!kernel.chains.contains(MASQUERADE_CHAIN));
+        kernel.refuse = Some("delete chain".to_owned());
+        assert_eq!(turn(&mut kernel, &without, &cluster(3)).unwrap().failed, 0);
     }
 
     /// A refusal is named with its peer, and all others are served.

@@ -50,6 +50,7 @@ impl Observe for NetlinkKernel {
         let pods = std::mem::take(&mut links.pods);
         let links = links.into_links();
         let sysctls = settings(&links);
+        let chains = tunnel_filter::chains().map_err(failed("read our nftables chains"))?;
         let filter = tunnel_filter::read().map_err(failed("read whom the tunnel hears"))?;
         Ok(Snapshot {
             pods,
@@ -62,6 +63,7 @@ impl Observe for NetlinkKernel {
             fdb,
             sysctls,
             filter,
+            chains,
         })
     }
 }

@@ -32,6 +32,15 @@ pub(crate) fn read() -> io::Result<FilterSeen> {
     Ok(seen)
 }
 
+/// Names of the chains of our table; none where the kernel has no nf_tables.
+pub(crate) fn chains() -> io::Result<Vec<String>> {
+    match Netlink::open_netfilter() {
+        Ok(mut netlink) => netlink.dump(&senders::dump_chains(), |body| Ok(senders::own_chain(body))),
+        Err(e) if e.raw_os_error() == Some(EPROTONOSUPPORT) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
 /// Applies one step about it, in the namespace of the calling thread.
 pub(crate) fn apply(step: &Step) -> Result<Outcome, KernelError> {
     let failed = |e: io::Error| KernelError::from_io(step, &e);

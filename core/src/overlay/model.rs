@@ -38,6 +38,8 @@ pub struct OverlayModel {
     pub fdb: BTreeSet<(IfName, Fdb)>,
     /// Settings.
     pub sysctls: BTreeMap<String, String>,
+    /// Chains of the nftables table, but for their rules.
+    pub chains: BTreeSet<String>,
     /// Marks of the tunnel's filter.
     pub filter: Vec<String>,
     /// Whom it lets through.
@@ -265,8 +267,15 @@ impl OverlayModel {
                 self.filter.clear();
                 self.senders.clear();
             }
+            Step::PutMasquerade(masquerade) => {
+                let new = self.chains.insert(masquerade.chain.clone());
+                return Ok(if new { Outcome::Done } else { Outcome::AlreadySo });
+            }
+            Step::DropMasquerade(chain) => {
+                self.chains.remove(chain);
+            }
             // The rest of the table is not part of the model: it is as it should be.
-            Step::PutMasquerade(_) | Step::DropMasquerade(_) | Step::DropTable => {
+            Step::DropTable => {
                 return Ok(Outcome::AlreadySo);
             }
             _ => self.put(step).map_err(|errno| KernelError::from_errno(step, errno, None))?,
@@ -310,6 +319,7 @@ impl Observe for OverlayModel {
                 marks: self.filter.clone(),
                 senders: self.senders.iter().copied().collect(),
             },
+            chains: self.chains.iter().cloned().collect(),
         })
     }
 }

@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub sysctls: BTreeMap<String, String>,
     /// Whom the tunnel hears.
     pub filter: FilterSeen,
+    /// Chains of our nftables table.
+    pub chains: Vec<String>,
 }
 
 /// A link.

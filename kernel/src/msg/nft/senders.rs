@@ -14,6 +14,7 @@ use super::{
 
 /// The chain's name.
 pub(crate) const CHAIN: &str = "vxlan-from-peers";
+const GETCHAIN: u16 = SUBSYSTEM << 8 | 4;
 const NEWSET: u16 = SUBSYSTEM << 8 | 9;
 const DELSET: u16 = SUBSYSTEM << 8 | 11;
 const NEWSETELEM: u16 = SUBSYSTEM << 8 | 12;
@@ -54,6 +55,19 @@ fn elements(underlay: Underlay, addresses: &[IpAddr]) -> Vec<DefaultNla> {
     let element = |ip: &IpAddr| nested(1, &[nested(1, &[value(&octets(*ip))])]);
     let all: Vec<DefaultNla> = addresses.iter().map(element).collect();
     vec![text(1, TABLE), text(2, set_name(underlay)), nested(3, &all)]
+}
+
+/// All chains of the family, anyone's.
+pub(crate) fn dump_chains() -> Request {
+    request(GETCHAIN, 0, Vec::new())
+}
+
+/// The chain's name, where it is in our table.
+pub(crate) fn own_chain(body: &[u8]) -> Option<String> {
+    let attributes = || NlasIterator::new(body.get(4..).unwrap_or_default()).flatten();
+    let name = |kind| attributes().find(|a| a.kind() == kind).map(|a| a.value().to_vec());
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned();
+    name(3).filter(|_| name(1).map(text).as_deref() == Some(TABLE)).map(text)
 }
 
 /// All elements of a set.
