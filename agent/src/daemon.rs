@@ -22,6 +22,7 @@ use crate::in_use::{self, InUse};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::pacing::{Changed, Outcome, Pacing};
+use crate::pod_routes::PodRoutes;
 use crate::readable::readable;
 use crate::run_lock::RunLock;
 use crate::segments;
@@ -29,7 +30,7 @@ use crate::shutdown::{self, Shutdown};
 use crate::state_watch::StateWatch;
 use crate::status::{Status, StatusFile};
 use crate::store::{StoreState, file};
-use crate::turn::{Changes, Turn, TurnError, turn};
+use crate::turn::{self, Changes, Turn, TurnError, turn};
 
 /// A look that nobody asked for: catches what no event told.
 const UNASKED: Duration = Duration::from_secs(30);
@@ -148,6 +149,7 @@ struct Reconciler {
     /// What is written down as in use.
     remembered: Option<Arc<Cluster>>,
     complaints: Complaints,
+    pod_routes: PodRoutes,
     /// What the last turn worked with, where it left nothing to do.
     settled: Option<(Arc<Cluster>, Uplink)>,
 }
@@ -173,6 +175,7 @@ impl Reconciler {
             in_use: InUse::recall(&config),
             remembered: None,
             complaints: Complaints::default(),
+            pod_routes: PodRoutes::default(),
             settled: None,
             config: Arc::new(config),
         })
@@ -252,7 +255,11 @@ impl Reconciler {
             Err(error) => tracing::warn!(%error, "the cluster in use is not remembered"),
         }
         match result {
-            Ok(turn) => self.note(start, &turn, &cluster),
+            Ok(mut turn) => {
+                let failures = self.restore_pods(&mut turn);
+                self.note(start, &turn, &cluster);
+                self.status.problems.extend(failures);
+            }
             Err(error) => self.note_refusal(start, &error),
         }
         self.write_status();
@@ -268,6 +275,14 @@ impl Reconciler {
         let (changed, failures) = segments::follow(kernel, &self.state_dir, &turn.unequal, size);
         tracing::info!(pods = changed, segment_size = size, "segment size of running pods changed");
         failures
+    }
+
+    /// Puts back routes to this node's own pods.
+    fn restore_pods(&mut self, turn: &mut Turn) -> Vec<String> {
+        let Some(kernel) = self.kernel.as_mut() else { return Vec::new() };
+        let steps = self.pod_routes.missing(&turn.pods);
+        let failed = turn::apply(kernel, &steps, &mut turn.changes);
+        failed.into_iter().map(|(_, error)| error.to_string()).collect()
     }
 
     fn note(&mut self, start: Instant, turn: &Turn, cluster: &Arc<Cluster>) {

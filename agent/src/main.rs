@@ -8,6 +8,7 @@ mod in_use;
 mod facts;
 mod turn;
 mod segments;
+mod pod_routes;
 mod daemon;
 mod pacing;
 mod complaints;

@@ -15,6 +15,7 @@ use flatnet_core::step::{Masquerade, Outcome, Step};
 
 use crate::config::Config;
 use crate::facts::{self, UplinkError};
+use crate::pod_routes::SeenPods;
 
 /// The agent's chain in our nftables table.
 const MASQUERADE_CHAIN: &str = "masquerade";
@@ -37,6 +38,8 @@ pub(crate) struct Turn {
     pub(crate) took: Duration,
     /// Pods whose links have another segment size than they should.
     pub(crate) unequal: Vec<IfName>,
+    /// This node's pods as the kernel shows them.
+    pub(crate) pods: SeenPods,
 }
 
 /// A step that the kernel refused.
@@ -136,6 +139,10 @@ pub(crate) fn turn<K: Observe>(
     steps.extend(masquerade(config, &desired, cluster, &snapshot.chains));
     let unequal = snapshot.pods.iter().filter(|(_, sizes)| !sizes.is(desired.segment_size));
     let unequal = unequal.map(|(name, _)| name.clone()).collect();
+    let pods = SeenPods {
+        links: snapshot.pods.iter().map(|(name, _)| name.clone()).collect(),
+        routes: snapshot.pod_routes.clone(),
+    };
     drop(snapshot);
     let mut turn = Turn {
         desired,
@@ -146,6 +153,7 @@ pub(crate) fn turn<K: Observe>(
         failed: 0,
         took: Duration::ZERO,
         unequal,
+        pods,
     };
     for (step, error) in apply(kernel, &steps, &mut turn.changes) {
         turn.failed += 1;

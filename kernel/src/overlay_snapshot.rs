@@ -37,7 +37,7 @@ impl Observe for NetlinkKernel {
         let netlink = self.netlink(Ns::Node)?;
         let failed = |what: &'static str| move |e: io::Error| KernelError::from_io(what, &e);
         let mut links = Links::read(netlink).map_err(failed("read links"))?;
-        let routes = routes(netlink, &links).map_err(failed("read routes"))?;
+        let (routes, pod_routes) = routes(netlink, &links).map_err(failed("read routes"))?;
         let (nexthops, nexthop_ids) = nexthops(netlink, &links).map_err(failed("read nexthops"))?;
         let default_links = default_links(netlink, &links).map_err(failed("look up default routes"))?;
         let (mut neighbours, mut fdb) = (Vec::new(), Vec::new());
@@ -54,6 +54,7 @@ impl Observe for NetlinkKernel {
         let filter = tunnel_filter::read().map_err(failed("read whom the tunnel hears"))?;
         Ok(Snapshot {
             pods,
+            pod_routes,
             links,
             default_links,
             routes,
@@ -75,6 +76,7 @@ struct Links {
     addresses: HashMap<u32, Vec<IpNetwork>>,
     /// The node's ends of pods' links.
     pods: Vec<(IfName, SegmentSizes)>,
+    pod_names: HashMap<u32, IfName>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -91,6 +93,8 @@ impl Links {
     fn read(netlink: &mut Netlink) -> io::Result<Self> {
         let seen = netlink.dump(&msg::link::dump(), |body| Ok(Some(read_link(body)?)))?;
         let (pods, seen): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(link, _)| is_host_if(&link.name));
+        let pod_names = pods.iter().filter_map(|(link, _)| Some((link.index, link.name.parse().ok()?)));
+        let pod_names = pod_names.collect();
         let pods = pods.into_iter().filter_map(|(link, _)| Some((link.name.parse().ok()?, link.segments)));
         let pods = pods.collect();
         let names: HashMap<u32, IfName> =
@@ -100,7 +104,7 @@ impl Links {
         for (index, address) in all {
             addresses.entry(index).or_default().push(address);
         }
-        Ok(Self { seen, names, addresses, pods })
+        Ok(Self { seen, names, addresses, pods, pod_names })
     }
 
     fn name(&self, index: Option<u32>) -> Option<&IfName> {
@@ -165,17 +169,30 @@ fn read_vxlan(settings: &[InfoVxlan]) -> RawVxlan {
     vxlan
 }
 
-/// Our routes but the pods' own, which lead through links that [`Links`] leaves out.
-fn routes(netlink: &mut Netlink, links: &Links) -> io::Result<Vec<Route>> {
-    let mut all = Vec::new();
+/// A route through the node's end of a pod's link.
+type PodRoute = (IpNetwork, IfName);
+
+/// Our routes to other nodes' pods, and those to this node's own.
+fn routes(netlink: &mut Netlink, links: &Links) -> io::Result<(Vec<Route>, Vec<PodRoute>)> {
+    let (mut all, mut pods) = (Vec::new(), Vec::new());
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let request = msg::route::dump_of(family, ROUTE_PROTOCOL);
-        all.extend(netlink.dump(&request, |body| read_route(body, links))?);
+        for found in netlink.dump(&request, |body| read_route(body, links))? {
+            match found {
+                Found::Overlay(route) => all.push(route),
+                Found::Pod(route) => pods.push(route),
+            }
+        }
     }
-    Ok(all)
+    Ok((all, pods))
 }
 
-fn read_route(body: &[u8], links: &Links) -> Result<Option<Route>, DecodeError> {
+enum Found {
+    Overlay(Route),
+    Pod(PodRoute),
+}
+
+fn read_route(body: &[u8], links: &Links) -> Result<Option<Found>, DecodeError> {
     let message = RouteMessage::parse(body)?;
     if message.header.protocol != RouteProtocol::from(ROUTE_PROTOCOL) {
         return Ok(None);
@@ -201,10 +218,15 @@ fn read_route(body: &[u8], links: &Links) -> Result<Option<Route>, DecodeError> 
         (_, Some(id), ..) => Via::Nexthop(id),
         (_, None, Some(link), Some(gateway)) => Via::Gateway { gateway, link: link.clone() },
         (_, None, Some(link), None) => Via::Link(link.clone()),
-        (_, None, None, _) => return Ok(None),
+        (_, None, None, _) => {
+            let pod = link
+                .and_then(|index| links.pod_names.get(&index))
+                .filter(|_| dst == IpNetwork::from(dst.ip()));
+            return Ok(pod.map(|pod| Found::Pod((dst, pod.clone()))));
+        }
     };
     let metric = metric.filter(|metric| v4 || *metric != IPV6_DEFAULT_METRIC);
-    Ok(Some(Route { dst, via, source, metric }))
+    Ok(Some(Found::Overlay(Route { dst, via, source, metric })))
 }
 
 fn nexthops(netlink: &mut Netlink, links: &Links) -> io::Result<(Vec<Nexthop>, HashSet<u32>)> {

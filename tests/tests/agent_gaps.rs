@@ -96,6 +96,33 @@ fn whatever_is_taken_from_the_tunnel_is_back_soon() {
     world.agents.node(1).wait_status("ready", |status| status["ready"] == true);
 }
 
+/// Routes to the node's own pods are the plugin's work, but the plugin is not there to heal them.
+#[test]
+fn a_pods_own_route_is_back_soon_and_goes_with_the_pod() {
+    let world = world("type: vxlan", Underlay::V4);
+    let node = world.agents.node(1);
+    let (pod, ip) = &world.pods[0];
+    // The agent has to have seen it once: any change of a link makes it look.
+    let looks = || {
+        let metrics = node.get("/metrics");
+        let line =
+            metrics.lines().find(|line| line.starts_with("flatnet_reconciles_total{result=\"settled\"}"));
+        line.map(str::to_owned)
+    };
+    let before = looks();
+    drop(command(node.ns(), "ip link set eth0 alias look"));
+    wait_until("a look", SOON, || (looks() != before).then_some(())).unwrap();
+    println!("{}", world.disturb(&[&format!("ip route del {ip}/32")], 3));
+    println!("{}", world.disturb(&["ip -6 route flush proto 70 root fd00:10:244:1::/64"], 3));
+    let routes = || command(node.ns(), "ip -6 route show proto 70");
+    let back = || routes().contains("fd00:10:244:1::1 dev fn").then_some(());
+    wait_until("IPv6 too", SOON, back).unwrap_or_else(|e| panic!("{e}\n{}\n{}", routes(), node.log()));
+    drop(node.plugin("DEL", "pod1", pod));
+    drop(command(node.ns(), "ip link set eth0 alias again"));
+    node.wait_status("ready", |status| status["ready"] == true);
+    assert!(!command(node.ns(), "ip route show").contains("dev fn"));
+}
+
 #[test]
 fn direct_routes_are_back_soon() {
     let world = world("type: direct", Underlay::V4);

@@ -306,6 +306,7 @@ impl Observe for OverlayModel {
         Ok(Snapshot {
             links: self.links.values().cloned().collect(),
             pods: Vec::new(),
+            pod_routes: Vec::new(),
             default_links: self.default_links.clone(),
             routes: self.routes.values().cloned().collect(),
             nexthops: self.nexthops.values().cloned().collect(),

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub pods: Vec<(IfName, SegmentSizes)>,
     /// Links of default routes, best first.
     pub default_links: Vec<IfName>,
+    /// Routes of ours to pods of this node, each with the node's end of the pod's link.
+    pub pod_routes: Vec<(IpNetwork, IfName)>,
     /// Routes of the main table with our protocol number, but the pods'.
     pub routes: Vec<Route>,
     /// Nexthop objects with our protocol number.
