@@ -294,23 +294,25 @@ impl Reconciler {
             self.status.problems.push(error.clone());
         }
         self.status.ready = turn.failed == 0 && written.is_ok();
-        let changed = if turn.changes.is_empty() { Changed::Nothing } else { Changed::Something };
+        let healed = self.is_heal(turn, cluster);
         let outcome = if self.status.ready { Outcome::Settled } else { Outcome::Failed };
-        self.pacing.note(start, turn.took, changed, outcome);
+        // A cluster that changes often is no fight.
+        let repaired = if healed { Changed::Something } else { Changed::Nothing };
+        self.pacing.note(start, turn.took, repaired, outcome);
         let result = if self.status.ready { "settled" } else { "failed" };
         self.voice.metrics.note_turn(result, turn.took, &turn.changes);
         self.voice.metrics.note_desired(&turn.desired);
-        if self.is_heal(turn, cluster) {
+        if healed {
             self.voice.metrics.note_heal(&turn.changes);
         }
         let took_ms = u64::try_from(turn.took.as_millis()).unwrap_or(u64::MAX);
         self.status.problems.extend(self.pacing.fight());
-        match changed {
-            Changed::Something if self.pacing.is_fight() => {
+        match turn.changes.is_empty() {
+            false if self.pacing.is_fight() => {
                 tracing::debug!(took_ms, changes = %turn.changes, "reconciled again");
             }
-            Changed::Something => tracing::info!(took_ms, changes = %turn.changes, "reconciled"),
-            Changed::Nothing => tracing::debug!(took_ms, "nothing to do"),
+            false => tracing::info!(took_ms, changes = %turn.changes, "reconciled"),
+            true => tracing::debug!(took_ms, "nothing to do"),
         }
         let mut problems = self.status.problems.clone();
         problems.extend(
