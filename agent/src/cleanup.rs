@@ -13,7 +13,7 @@ use flatnet_kernel::NetlinkKernel;
 use crate::config::Local;
 use crate::run_lock::{self, RunLock};
 use crate::turn::{Changes, apply};
-use crate::{output, status};
+use crate::{in_use, output, status};
 
 /// Removes devices, routes and nexthops of ours, and the agent's files.
 ///
@@ -37,7 +37,12 @@ pub(crate) fn run(local: &Local) -> anyhow::Result<()> {
     if !changes.is_empty() {
         output::say(&format!("removed from the kernel: {changes}"));
     }
-    for file in [state_dir.join("node.json"), status::path(state_dir), run_lock::path(state_dir)] {
+    for file in [
+        state_dir.join("node.json"),
+        status::path(state_dir),
+        in_use::path(state_dir),
+        run_lock::path(state_dir),
+    ] {
         match remove(&file) {
             Ok(true) => output::say(&format!("removed {}", file.display())),
             Ok(false) => {}

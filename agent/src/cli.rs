@@ -92,12 +92,25 @@ struct Settings {
     /// VXLAN's UDP port [default: 8472]
     #[arg(long, env = "FLATNET_PORT")]
     port: Option<u16>,
+    /// Whether VXLAN packets count only from addresses of the cluster's nodes [default: true]
+    #[arg(long, env = "FLATNET_PEERS_ONLY", value_name = "BOOL")]
+    peers_only: Option<bool>,
     /// Whether traffic that leaves the cluster is masqueraded [default: true]
     #[arg(long, env = "FLATNET_MASQUERADE", value_name = "BOOL")]
     masquerade: Option<bool>,
     /// The cluster file
     #[arg(long, env = "FLATNET_STORE_FILE", value_name = "FILE")]
     store_file: Option<PathBuf>,
+    /// If the store drops more than this share of the peers at once, they stay until it has done without
+    /// them for a while; 100: never [default: 50]
+    #[arg(long, env = "FLATNET_MAX_REMOVE_SHARE", value_name = "PERCENT")]
+    max_remove_share: Option<u8>,
+    /// That while, in seconds [default: 30]
+    #[arg(long, env = "FLATNET_REMOVE_CONFIRM_SECONDS", value_name = "SECONDS")]
+    remove_confirm_seconds: Option<u64>,
+    /// Raise the uplink's segment sizes (GSO, GRO) to this while no peer needs VXLAN [default: leave it]
+    #[arg(long, env = "FLATNET_UPLINK_SEGMENT_SIZE", value_name = "BYTES")]
+    uplink_segment_size: Option<u32>,
     /// What to log: error, warn, info, debug, or a tracing filter
     #[arg(long, env = "FLATNET_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -117,8 +130,12 @@ impl Settings {
             backend: self.backend,
             vni: self.vni,
             port: self.port,
+            peers_only: self.peers_only,
             masquerade: self.masquerade,
             store_file: self.store_file,
+            uplink_segment_size: self.uplink_segment_size,
+            max_remove_share: self.max_remove_share,
+            remove_confirm_seconds: self.remove_confirm_seconds,
         }
     }
 

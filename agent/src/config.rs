@@ -4,9 +4,11 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use flatnet_core::link::Vni;
+use flatnet_core::link::{SEGMENT_SIZE, SEGMENT_SIZE_MAX, Vni};
 use flatnet_core::names::{IfName, NodeName};
+use flatnet_core::overlay::guard::Rule;
 use flatnet_core::overlay::settings::{Backend, Settings};
 use serde::Deserialize;
 
@@ -33,8 +35,12 @@ pub(crate) struct Overrides {
     pub(crate) backend: Option<String>,
     pub(crate) vni: Option<u32>,
     pub(crate) port: Option<u16>,
+    pub(crate) peers_only: Option<bool>,
     pub(crate) masquerade: Option<bool>,
     pub(crate) store_file: Option<PathBuf>,
+    pub(crate) max_remove_share: Option<u8>,
+    pub(crate) remove_confirm_seconds: Option<u64>,
+    pub(crate) uplink_segment_size: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,14 +53,18 @@ struct RawConfig {
     backend: RawBackend,
     masquerade: Option<bool>,
     store: RawStore,
+    max_remove_share: Option<u8>,
+    remove_confirm_seconds: Option<u64>,
+    uplink_segment_size: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 struct RawBackend {
     r#type: Option<String>,
     vni: Option<u32>,
     port: Option<u16>,
+    peers_only: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -80,6 +90,7 @@ pub(crate) struct Config {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) masquerade: bool,
     pub(crate) cluster_file: PathBuf,
+    pub(crate) guard: Rule,
 }
 
 /// The part of a configuration that concerns this machine only.
@@ -163,14 +174,28 @@ impl Config {
         let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into());
         let state_dir = errors.keep("stateDir", absolute(&state_dir));
         let cluster_file = errors.keep("store", raw.store.cluster_file().and_then(|path| absolute(&path)));
+        let share = raw.max_remove_share.unwrap_or(Rule::default().max_share);
+        let share =
+            (share <= 100).then_some(share).ok_or_else(|| format!("{share} is more than 100 percent"));
+        let max_share = errors.keep("maxRemoveShare", share);
+        let confirm = raw.remove_confirm_seconds.map_or(Rule::default().confirm, Duration::from_secs);
+        let segments = errors.keep("uplinkSegmentSize", segment_size(raw.uplink_segment_size));
         let checked = (|| {
             Some(Self {
-                settings: Settings { node: node?, backend: backend?, vni: vni?, port: port? },
+                settings: Settings {
+                    node: node?,
+                    backend: backend?,
+                    vni: vni?,
+                    port: port?,
+                    peers_only: raw.backend.peers_only.unwrap_or(true),
+                    uplink_segment_size: segments?,
+                },
                 interface: interface?,
                 state_dir: state_dir?,
                 listen: listen?,
                 masquerade: raw.masquerade.unwrap_or(true),
                 cluster_file: cluster_file?,
+                guard: Rule { max_share: max_share?, confirm },
             })
         })();
         checked.ok_or(ConfigErrors(errors.0))
@@ -202,6 +227,14 @@ impl RawStore {
     }
 }
 
+fn segment_size(size: Option<u32>) -> Result<Option<u32>, String> {
+    let range = SEGMENT_SIZE..=SEGMENT_SIZE_MAX;
+    match size.filter(|size| !range.contains(size)) {
+        Some(size) => Err(format!("{size} is outside {SEGMENT_SIZE}..={SEGMENT_SIZE_MAX}")),
+        None => Ok(size),
+    }
+}
+
 /// Names a file whatever the working directory becomes.
 fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|e| format!("{:?}: {e}", path.display()))
@@ -227,7 +260,11 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.backend.r#type = over.backend.or(raw.backend.r#type);
     raw.backend.vni = over.vni.or(raw.backend.vni);
     raw.backend.port = over.port.or(raw.backend.port);
+    raw.backend.peers_only = over.peers_only.or(raw.backend.peers_only);
     raw.masquerade = over.masquerade.or(raw.masquerade);
+    raw.uplink_segment_size = over.uplink_segment_size.or(raw.uplink_segment_size);
+    raw.max_remove_share = over.max_remove_share.or(raw.max_remove_share);
+    raw.remove_confirm_seconds = over.remove_confirm_seconds.or(raw.remove_confirm_seconds);
     if let Some(path) = over.store_file {
         raw.store = RawStore { file: Some(RawFileStore { path }), ..RawStore::default() };
     }

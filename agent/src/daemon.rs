@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use flatnet_core::node::{NODE_SNAPSHOT_VERSION, NodeSnapshot, SEGMENT_SIZE};
+use flatnet_core::node::{NODE_SNAPSHOT_VERSION, NodeSnapshot};
 use flatnet_core::overlay::cluster::Cluster;
+use flatnet_core::overlay::settings::Uplink;
 use flatnet_kernel::NetlinkKernel;
 use flatnet_kernel::events::Events;
 use flatnet_node_state::StateDir;
@@ -14,38 +15,46 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::health::{self, Pulse};
 use crate::host_ports;
+use crate::in_use::{self, InUse};
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::pacing::{Changed, Outcome, Pacing};
+use crate::pod_routes::PodRoutes;
 use crate::readable::readable;
 use crate::run_lock::RunLock;
+use crate::segments;
 use crate::shutdown::{self, Shutdown};
+use crate::state_watch::StateWatch;
 use crate::status::{Status, StatusFile};
 use crate::store::{StoreState, file};
-use crate::turn::{Changes, Turn, TurnError, turn};
+use crate::turn::{self, Changes, Turn, TurnError, turn};
 
 /// A look that nobody asked for: catches what no event told.
 const UNASKED: Duration = Duration::from_secs(30);
+/// How often the loop says that it comes round, at least.
+const BEAT: Duration = Duration::from_secs(5);
 
 /// Runs until a signal says stop. The data path stays as it is then.
 ///
 /// # Errors
 /// It cannot start, or one of its parts ended.
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
-    let _lock = RunLock::take(&config.state_dir)?;
+    let lock = RunLock::take(&config.state_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let result = runtime.block_on(supervise(config));
+    let result = runtime.block_on(supervise(config, lock));
     // A turn that is under way has nobody to report to.
     runtime.shutdown_background();
     result
 }
 
-async fn supervise(config: Config) -> anyhow::Result<()> {
+async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
     let (trigger, stop) = shutdown::channel();
     let (store, state) = watch::channel(StoreState::default());
     // Before anything is read: what changes from here on wakes us.
@@ -68,7 +77,14 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         let serve = health::serve(listen, heard, Arc::clone(&metrics), stop.clone());
         tasks.spawn(async move { ("health server", serve.await.map_err(Into::into)) });
     }
-    let reconciler = Reconciler::new(config, Ears { events, table }, state, Voice { pulse, metrics })?;
+    let files = StateWatch::new(&config.state_dir).context("watch the state directory")?;
+    let reconciler = Reconciler::new(
+        config,
+        lock,
+        Ears { events, table, files },
+        state,
+        Voice { pulse, metrics, manager: Notifier::from_env() },
+    )?;
     let loop_stop = stop.clone();
     tasks.spawn(async move { ("reconciler", reconciler.run(loop_stop).await) });
     let result = tokio::select! {
@@ -85,6 +101,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
             },
         )),
     };
+    Notifier::stopping();
     trigger.pull();
     let finish = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(2), finish).await.is_err() {
@@ -97,6 +114,15 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
 struct Voice {
     pulse: watch::Sender<Pulse>,
     metrics: Arc<Metrics>,
+    manager: Notifier,
+}
+
+impl Voice {
+    /// The loop came round.
+    fn beat(&self) {
+        self.pulse.send_modify(|pulse| pulse.beat = Instant::now());
+        self.manager.alive();
+    }
 }
 
 /// What wakes the reconciler.
@@ -104,10 +130,13 @@ struct Ears {
     events: AsyncFd<Events>,
     /// Our nftables table, where the kernel has such.
     table: Option<AsyncFd<Events>>,
+    /// Our own files.
+    files: StateWatch,
 }
 
 struct Reconciler {
     config: Arc<Config>,
+    lock: RunLock,
     /// Away while a turn runs.
     kernel: Option<NetlinkKernel>,
     ears: Ears,
@@ -117,19 +146,26 @@ struct Reconciler {
     file: StatusFile,
     voice: Voice,
     state_dir: StateDir,
-    /// What was last complained about, so that it is said once.
-    complaint: Option<String>,
+    in_use: InUse,
+    /// What is written down as in use.
+    remembered: Option<Arc<Cluster>>,
+    complaints: Complaints,
+    pod_routes: PodRoutes,
+    /// What the last turn worked with, where it left nothing to do.
+    settled: Option<(Arc<Cluster>, Uplink)>,
 }
 
 impl Reconciler {
     fn new(
         config: Config,
+        lock: RunLock,
         ears: Ears,
         store: watch::Receiver<StoreState>,
         voice: Voice,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             kernel: Some(NetlinkKernel::open_node().context("open netlink")?),
+            lock,
             ears,
             store,
             pacing: Pacing::default(),
@@ -137,15 +173,24 @@ impl Reconciler {
             file: StatusFile::new(&config.state_dir),
             voice,
             state_dir: StateDir::new(&config.state_dir),
-            complaint: None,
+            in_use: InUse::recall(&config),
+            remembered: None,
+            complaints: Complaints::default(),
+            pod_routes: PodRoutes::default(),
+            settled: None,
             config: Arc::new(config),
         })
     }
 
     async fn run(mut self, mut stop: Shutdown) -> anyhow::Result<()> {
         self.write_status();
+        let beat = self.voice.manager.alive_every().map_or(BEAT, |every| every.min(BEAT));
+        let mut looked = Instant::now();
         loop {
-            let pause = self.pacing.retry().unwrap_or(UNASKED);
+            self.voice.beat();
+            let pauses = [self.pacing.retry(), self.in_use.next()];
+            let look = looked + pauses.into_iter().flatten().fold(UNASKED, Duration::min);
+            let pause = look.saturating_duration_since(Instant::now()).min(beat);
             tokio::select! {
                 // Cancel safe: a flag.
                 () = stop.requested() => return Ok(()),
@@ -155,62 +200,123 @@ impl Reconciler {
                 woken = wake(&mut self.ears.events) => woken.context("kernel events")?,
                 // Cancel safe: as above.
                 woken = wake_if_there(self.ears.table.as_mut()) => woken.context("nftables events")?,
+                // Cancel safe: it says so.
+                removed = self.ears.files.removed() => removed.context("state directory")?,
                 // Cancel safe: a timer.
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause) => if Instant::now() < look { continue },
             }
             tokio::time::sleep(self.pacing.gather(Instant::now())).await;
             self.ears.events.get_mut().drain().context("kernel events")?;
             if let Some(table) = &mut self.ears.table {
                 table.get_mut().drain().context("nftables events")?;
             }
+            self.keep_place()?;
             self.take_turn().await?;
+            looked = Instant::now();
         }
+    }
+
+    /// Makes the state directory and the lock again where somebody removed them; everything else in it is
+    /// written by the turn that follows.
+    fn keep_place(&mut self) -> anyhow::Result<()> {
+        if self.lock.is_in_place() {
+            return Ok(());
+        }
+        let state_dir = &self.config.state_dir;
+        tracing::warn!(state_dir = %state_dir.display(), "the state directory was removed; it is made again");
+        self.lock = RunLock::take(state_dir)?;
+        self.remembered = None;
+        self.ears.files.begin().with_context(|| format!("watch {}", state_dir.display()))
     }
 
     async fn take_turn(&mut self) -> anyhow::Result<()> {
         let state = self.store.borrow_and_update().clone();
         self.status.note_store(&state);
-        let Some(cluster) = state.cluster else {
+        let Some(admitted) = self.in_use.admit(&state) else {
             self.write_status();
             return Ok(());
         };
+        self.status.note_in_use(&admitted);
+        let cluster = admitted.cluster;
+        let known = self.remembered.as_ref().is_some_and(|known| Arc::ptr_eq(known, &cluster));
         let mut kernel = self.kernel.take().context("the last turn did not end")?;
         let (config, for_turn) = (Arc::clone(&self.config), Arc::clone(&cluster));
         let start = Instant::now();
         let state_dir = self.state_dir.clone();
-        let (kernel, result) = tokio::task::spawn_blocking(move || {
+        let (kernel, result, remembered) = tokio::task::spawn_blocking(move || {
+            // Written first: what the kernel gets, a next run knows of.
+            let remembered = if known { Ok(()) } else { in_use::remember(&config.state_dir, &for_turn) };
             let result = host_ports::steps(&mut kernel, &state_dir)
                 .map_err(TurnError::from)
-                .and_then(|pods| turn(&mut kernel, &config, &for_turn, pods));
-            (kernel, result)
+                .and_then(|ports| turn(&mut kernel, &config, &for_turn, ports));
+            (kernel, result, remembered)
         })
         .await
         .context("turn")?;
         self.kernel = Some(kernel);
+        match remembered {
+            Ok(()) => self.remembered = Some(Arc::clone(&cluster)),
+            Err(error) => tracing::warn!(%error, "the cluster in use is not remembered"),
+        }
         match result {
-            Ok(turn) => self.note(start, &turn, &cluster),
+            Ok(mut turn) => {
+                let failures = self.restore_pods(&mut turn);
+                self.note(start, &turn, &cluster);
+                self.status.problems.extend(failures);
+            }
             Err(error) => self.note_refusal(start, &error),
         }
         self.write_status();
         Ok(())
     }
 
-    fn note(&mut self, start: Instant, turn: &Turn, cluster: &Cluster) {
+    /// Pods that are made from now on read the new size; those that run are given it.
+    fn resize_segments(&mut self, turn: &Turn) -> Vec<String> {
+        let Some(kernel) = self.kernel.as_mut().filter(|_| !turn.unequal.is_empty()) else {
+            return Vec::new();
+        };
+        let size = turn.desired.segment_size;
+        let (changed, failures) = segments::follow(kernel, &self.state_dir, &turn.unequal, size);
+        tracing::info!(pods = changed, segment_size = size, "segment size of running pods changed");
+        failures
+    }
+
+    /// Puts back routes to this node's own pods.
+    fn restore_pods(&mut self, turn: &mut Turn) -> Vec<String> {
+        let Some(kernel) = self.kernel.as_mut() else { return Vec::new() };
+        let steps = self.pod_routes.missing(&turn.pods);
+        let failed = turn::apply(kernel, &steps, &mut turn.changes);
+        failed.into_iter().map(|(_, error)| error.to_string()).collect()
+    }
+
+    fn note(&mut self, start: Instant, turn: &Turn, cluster: &Arc<Cluster>) {
         self.status.note_turn(turn, cluster);
         let written = self.write_snapshot(turn, cluster);
+        let failures = self.resize_segments(turn);
+        self.status.problems.extend(failures);
         if let Err(error) = &written {
             self.status.problems.push(error.clone());
         }
         self.status.ready = turn.failed == 0 && written.is_ok();
-        let changed = if turn.changes.is_empty() { Changed::Nothing } else { Changed::Something };
+        let healed = self.is_heal(turn, cluster);
         let outcome = if self.status.ready { Outcome::Settled } else { Outcome::Failed };
-        self.pacing.note(start, turn.took, changed, outcome);
+        // A cluster that changes often is no fight.
+        let repaired = if healed { Changed::Something } else { Changed::Nothing };
+        self.pacing.note(start, turn.took, repaired, outcome);
         let result = if self.status.ready { "settled" } else { "failed" };
         self.voice.metrics.note_turn(result, turn.took, &turn.changes);
+        self.voice.metrics.note_desired(&turn.desired);
+        if healed {
+            self.voice.metrics.note_heal(&turn.changes);
+        }
         let took_ms = u64::try_from(turn.took.as_millis()).unwrap_or(u64::MAX);
-        match changed {
-            Changed::Something => tracing::info!(took_ms, changes = %turn.changes, "reconciled"),
-            Changed::Nothing => tracing::debug!(took_ms, "nothing to do"),
+        self.status.problems.extend(self.pacing.fight());
+        match turn.changes.is_empty() {
+            false if self.pacing.is_fight() => {
+                tracing::debug!(took_ms, changes = %turn.changes, "reconciled again");
+            }
+            false => tracing::info!(took_ms, changes = %turn.changes, "reconciled"),
+            true => tracing::debug!(took_ms, "nothing to do"),
         }
         let mut problems = self.status.problems.clone();
         problems.extend(
@@ -219,9 +325,6 @@ impl Reconciler {
                 .iter()
                 .filter_map(|peer| Some(format!("peer {}: {}", peer.name, peer.problem.as_ref()?))),
         );
-        if self.pacing.is_fight() {
-            problems.push("something keeps changing what the agent puts right".to_owned());
-        }
         self.complain(&problems);
     }
 
@@ -234,23 +337,29 @@ impl Reconciler {
         self.complain(&[text]);
     }
 
-    /// Says what is wrong when that changes, not every time it is found to be so.
+    /// Says what is wrong when it comes up, not every time it is found to be so.
     fn complain(&mut self, problems: &[String]) {
-        const SAID: usize = 5;
-        let text = problems.join("\n");
-        if self.complaint.as_ref() == Some(&text) {
-            return;
-        }
-        for problem in problems.iter().take(SAID) {
+        let to_say = self.complaints.note(problems, Instant::now());
+        for problem in &to_say.problems {
             tracing::warn!("{problem}");
         }
-        if problems.len() > SAID {
-            tracing::warn!("and {} more problems; see `flatnetd status`", problems.len() - SAID);
+        if to_say.more > 0 {
+            tracing::warn!("and {} more problems; see `flatnetd status`", to_say.more);
         }
-        if problems.is_empty() && self.complaint.as_ref().is_some_and(|old| !old.is_empty()) {
+        if to_say.all_gone {
             tracing::info!("all problems are gone");
         }
-        self.complaint = Some(text);
+    }
+
+    /// Whether what a turn changed was put right: nothing else was asked for than the time before.
+    fn is_heal(&mut self, turn: &Turn, cluster: &Arc<Cluster>) -> bool {
+        let now = (Arc::clone(cluster), turn.uplink.clone());
+        let same = self
+            .settled
+            .as_ref()
+            .is_some_and(|(cluster, uplink)| Arc::ptr_eq(cluster, &now.0) && *uplink == now.1);
+        self.settled = Some(now).filter(|_| turn.failed == 0);
+        same && !turn.changes.is_empty()
     }
 
     fn write_snapshot(&self, turn: &Turn, cluster: &Cluster) -> Result<(), String> {
@@ -262,7 +371,7 @@ impl Reconciler {
             subnets,
             cluster_networks: cluster.networks.clone(),
             mtu: turn.desired.pod_mtu,
-            segment_size: SEGMENT_SIZE,
+            segment_size: turn.desired.segment_size,
             masquerade: self.config.masquerade,
         };
         self.state_dir.write_snapshot(&snapshot).map_err(|e| crate::status::chain(&e))
@@ -272,6 +381,12 @@ impl Reconciler {
         let why =
             || self.status.all_problems().into_iter().next().unwrap_or_else(|| "no cluster yet".to_owned());
         let not_ready = (!self.status.ready).then(why);
+        if self.status.ready || !self.status.all_problems().is_empty() {
+            self.voice.manager.works(not_ready.as_ref().map_or_else(
+                || format!("ready, {} peers", self.status.peers.len()),
+                |why| format!("not ready: {why}"),
+            ));
+        }
         self.voice.pulse.send_replace(Pulse { beat: Instant::now(), not_ready });
         self.voice.metrics.note_status(&self.status);
         if let Err(e) = self.file.write(&self.status) {

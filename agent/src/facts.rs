@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use flatnet_core::link::UnderlayMtu;
+use flatnet_core::link::{SEGMENT_SIZE, UnderlayMtu};
 use flatnet_core::overlay::is_tunnel_if;
 use flatnet_core::overlay::settings::Uplink;
 use flatnet_core::overlay::snapshot::{Link, Snapshot};
@@ -65,7 +65,7 @@ pub(crate) fn uplink(
     let remark = (local != address).then(|| {
         format!(
             "this node's address {address} in the cluster file is not on uplink {}; \
-             tunnels leave from {local}",
+             tunnels leave from {local}, which the others hear only if it is translated on the way",
             link.name
         )
     });
@@ -74,6 +74,14 @@ pub(crate) fn uplink(
         mtu: UnderlayMtu(link.mtu),
         addresses: link.addresses.clone(),
         local,
+        segments: link.segments,
+        segment_size: snapshot
+            .links
+            .iter()
+            .filter(|other| other.name == link.name || snapshot.default_links.contains(&other.name))
+            .map(|egress| egress.segments.takes())
+            .min()
+            .unwrap_or(SEGMENT_SIZE),
     };
     Ok(Found { uplink, remark })
 }
@@ -89,6 +97,8 @@ fn local(link: &Link, address: IpAddr) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use flatnet_core::link::SegmentSizes;
+
     use super::*;
 
     fn link(name: &str, up: bool, addresses: &[&str]) -> Link {
@@ -97,6 +107,7 @@ mod tests {
             up,
             mtu: 1500,
             mac: None,
+            segments: SegmentSizes::default(),
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
             vxlan: None,
         }

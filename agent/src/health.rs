@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
-/// A loop that has not come round for so long is stuck: three looks that nobody asked for.
-const STUCK: Duration = Duration::from_secs(90);
+/// A loop that has not come round for so long is stuck: four of its beats.
+const STUCK: Duration = Duration::from_secs(20);
 /// How long to wait for an address or port that is not to be had.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -87,7 +87,14 @@ async fn healthz(State(served): State<Served>) -> impl IntoResponse {
 }
 
 async fn readyz(State(served): State<Served>) -> impl IntoResponse {
-    match &served.pulse.borrow().not_ready {
+    let pulse = served.pulse.borrow();
+    let silent = pulse.beat.elapsed();
+    if silent >= STUCK {
+        // What it said last need not be so any more.
+        let why = format!("not ready: the loop is stuck for {} s\n", silent.as_secs());
+        return (StatusCode::SERVICE_UNAVAILABLE, why);
+    }
+    match &pulse.not_ready {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }

@@ -1,7 +1,8 @@
 //! What the agent counts, in Prometheus' conventions.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use flatnet_core::overlay::desired::{Desired, Tunnel};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,6 +17,7 @@ use crate::turn::Changes;
 const DURATIONS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 type Label = [(&'static str, String); 1];
+type ObjectLabel = [(&'static str, &'static str); 1];
 type ChangeLabels = [(&'static str, &'static str); 2];
 
 /// Counters and gauges, registered once.
@@ -27,6 +29,14 @@ pub(crate) struct Metrics {
     peers: Family<Label, Gauge>,
     store_nodes: Gauge,
     store_error: Gauge,
+    store_kept: Gauge,
+    store_loaded: Gauge,
+    looked: Gauge,
+    peer_problems: Gauge,
+    objects: Family<ObjectLabel, Gauge>,
+    heals: Family<ObjectLabel, Counter>,
+    pod_mtu: Gauge,
+    segment_size: Gauge,
     reconciles: Family<Label, Counter>,
     duration: Histogram,
     changes: Family<ChangeLabels, Counter>,
@@ -42,6 +52,14 @@ impl Metrics {
             peers: Family::default(),
             store_nodes: Gauge::default(),
             store_error: Gauge::default(),
+            store_kept: Gauge::default(),
+            store_loaded: Gauge::default(),
+            looked: Gauge::default(),
+            peer_problems: Gauge::default(),
+            objects: Family::default(),
+            heals: Family::default(),
+            pod_mtu: Gauge::default(),
+            segment_size: Gauge::default(),
             reconciles: Family::default(),
             duration: Histogram::new(DURATIONS),
             changes: Family::default(),
@@ -55,6 +73,11 @@ impl Metrics {
             "1 where what the store holds now is not used",
             metrics.store_error.clone(),
         );
+        registry.register(
+            "store_kept_peers",
+            "Peers in use that the store does not list",
+            metrics.store_kept.clone(),
+        );
         registry.register("reconciles", "Looks at the kernel by result", metrics.reconciles.clone());
         registry.register_with_unit(
             "reconcile_duration",
@@ -62,14 +85,67 @@ impl Metrics {
             Unit::Seconds,
             metrics.duration.clone(),
         );
+        metrics.register_more(&mut registry);
         registry.register("changes", "Kernel objects changed, by kind", metrics.changes.clone());
         Self { registry, ..metrics }
+    }
+
+    fn register_more(&self, registry: &mut Registry) {
+        registry.register(
+            "peers_with_problem",
+            "Other nodes some of whose pods are not reached",
+            self.peer_problems.clone(),
+        );
+        registry.register("objects", "Kernel objects that there should be, by kind", self.objects.clone());
+        registry.register(
+            "heals",
+            "Kernel objects put right though nothing new was asked for, by kind",
+            self.heals.clone(),
+        );
+        let bytes = |registry: &mut Registry, name, help, gauge: &Gauge| {
+            registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        };
+        bytes(registry, "pod_mtu", "MTU of new pods", &self.pod_mtu);
+        bytes(registry, "segment_size", "Segment size of pods' links", &self.segment_size);
+        let seconds = |registry: &mut Registry, name, help, gauge: &Gauge| {
+            registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+        };
+        let store = "When the cluster in use was read, since 1970";
+        seconds(registry, "store_loaded_timestamp", store, &self.store_loaded);
+        let looked = "When the kernel was last looked at, since 1970";
+        seconds(registry, "reconcile_timestamp", looked, &self.looked);
+    }
+
+    /// Shows how much there is to keep.
+    pub(crate) fn note_desired(&self, desired: &Desired) {
+        let tunnel = desired.tunnel.as_ref();
+        let in_tunnel = |count: fn(&Tunnel) -> usize| tunnel.map_or(0, count);
+        for (kind, count) in [
+            ("routes", desired.routes.len() + desired.own.len()),
+            ("nexthops", desired.hops.len()),
+            ("neighbours", in_tunnel(|tunnel| tunnel.neighbours.len())),
+            ("fdb", in_tunnel(|tunnel| tunnel.fdb.len())),
+            ("senders", in_tunnel(|tunnel| tunnel.filter.map_or(0, |_| tunnel.senders.len()))),
+        ] {
+            self.objects.get_or_create(&[("kind", kind)]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.pod_mtu.set(desired.pod_mtu.get().into());
+        self.segment_size.set(desired.segment_size.into());
+    }
+
+    /// Counts what was put right.
+    pub(crate) fn note_heal(&self, changes: &Changes) {
+        for (kind, made, removed) in changes.counts() {
+            self.heals.get_or_create(&[("kind", kind)]).inc_by((made + removed) as u64);
+        }
     }
 
     /// Counts one turn.
     pub(crate) fn note_turn(&self, result: &'static str, took: Duration, changes: &Changes) {
         self.reconciles.get_or_create(&[("result", result.to_owned())]).inc();
         self.duration.observe(took.as_secs_f64());
+        let now = crate::status::seconds(SystemTime::now());
+        self.looked.set(i64::try_from(now).unwrap_or(i64::MAX));
         for (kind, made, removed) in changes.counts() {
             for (action, count) in [("put", made), ("remove", removed)] {
                 if count > 0 {
@@ -85,6 +161,11 @@ impl Metrics {
         self.ready.set(status.ready.into());
         self.problems.set(size(status.all_problems().len()));
         self.store_nodes.set(size(status.store.nodes.unwrap_or(0)));
+        let loaded = status.store.loaded.unwrap_or(0);
+        self.store_loaded.set(i64::try_from(loaded).unwrap_or(i64::MAX));
+        let with_problem = status.peers.iter().filter(|peer| peer.problem.is_some());
+        self.peer_problems.set(size(with_problem.count()));
+        self.store_kept.set(size(status.store.kept));
         self.store_error.set(status.store.error.is_some().into());
         for path in ["none", "vxlan", "direct", "direct+vxlan"] {
             let count = status.peers.iter().filter(|peer| peer.path == path).count();

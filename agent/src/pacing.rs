@@ -47,22 +47,36 @@ impl Pacing {
         self.repairs.len() >= FIGHT
     }
 
+    /// What to tell about that.
+    pub(crate) fn fight(&self) -> Option<String> {
+        self.is_fight().then(|| {
+            format!(
+                "something keeps undoing what the agent puts right ({FIGHT} times and more in {} s), so it is put \
+                 right about once a second only; `ip monitor` and `nft monitor` show who is at work",
+                FIGHT_WINDOW.as_secs()
+            )
+        })
+    }
+
     /// How long to gather events before the next turn. After a quiet while the answer to an event comes at
     /// once, however long looking takes.
     pub(crate) fn gather(&self, now: Instant) -> Duration {
         if self.is_fight() {
-            return FIGHT_PAUSE;
+            return less_up_to_a_quarter(FIGHT_PAUSE);
         }
         let busy_until = self.last.map_or(now, |(start, took)| start + took * SHARE);
         busy_until.saturating_duration_since(now).clamp(GATHER, FIGHT_PAUSE)
     }
 
-    /// When to try again without being asked; `None` where nothing failed.
+    /// When to look again without being asked; `None` where all is well.
     pub(crate) fn retry(&self) -> Option<Duration> {
+        if self.failures == 0 && self.is_fight() {
+            // To see that it is over.
+            return Some(FIGHT_WINDOW);
+        }
         let doublings = self.failures.checked_sub(1)?.min(16);
         let full = RETRY_LEAST.saturating_mul(1 << doublings).min(RETRY_MOST);
-        // Up to a quarter less, so that the nodes of a cluster do not all come at once.
-        Some(full - full.mul_f64(0.25 * random_fraction()))
+        Some(less_up_to_a_quarter(full))
     }
 }
 
@@ -78,6 +92,11 @@ pub(crate) enum Changed {
 pub(crate) enum Outcome {
     Settled,
     Failed,
+}
+
+/// So that the nodes of a cluster do not all come at once.
+fn less_up_to_a_quarter(full: Duration) -> Duration {
+    full - full.mul_f64(0.25 * random_fraction())
 }
 
 /// From 0 to 1; the standard library seeds its hashers at random.

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -9,7 +10,8 @@ use anyhow::{Context as _, bail};
 /// Held while an agent runs.
 #[derive(Debug)]
 pub(crate) struct RunLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 pub(crate) fn path(state_dir: &Path) -> PathBuf {
@@ -25,12 +27,22 @@ impl RunLock {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.with_context(|| format!("open {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file, path }),
             Err(TryLockError::WouldBlock) => {
                 bail!("a flatnetd runs with state directory {}; stop it first", state_dir.display())
             }
             Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("lock {}", path.display())),
         }
+    }
+}
+
+impl RunLock {
+    /// Whether the locked file is still the one that others find: it, or its directory, may have been
+    /// removed.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let identity = |meta: &std::fs::Metadata| (meta.dev(), meta.ino());
+        let (own, found) = (self.file.metadata(), std::fs::metadata(&self.path));
+        matches!((own, found), (Ok(own), Ok(found)) if identity(&own) == identity(&found))
     }
 }
 

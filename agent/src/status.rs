@@ -12,6 +12,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::in_use::Admitted;
 use crate::store::StoreState;
 use crate::turn::{Changes, Turn};
 
@@ -60,9 +61,12 @@ pub(crate) struct Uplink {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Pods {
     pub(crate) subnets: Vec<IpNetwork>,
     pub(crate) mtu: u32,
+    #[serde(default)]
+    pub(crate) segment_size: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +76,12 @@ pub(crate) struct Store {
     pub(crate) nodes: Option<usize>,
     pub(crate) loaded: Option<u64>,
     pub(crate) error: Option<String>,
+    /// Peers in use that it does not list.
+    #[serde(default)]
+    pub(crate) kept: usize,
+    /// What about the cluster in use deserves attention.
+    #[serde(default)]
+    pub(crate) remark: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +125,8 @@ impl Status {
                 nodes: None,
                 loaded: None,
                 error: None,
+                kept: 0,
+                remark: None,
             },
             peers: Vec::new(),
             last_change: None,
@@ -128,6 +140,12 @@ impl Status {
         self.store.error.clone_from(&state.error);
     }
 
+    /// Takes over what is worked with.
+    pub(crate) fn note_in_use(&mut self, admitted: &Admitted) {
+        self.store.kept = admitted.kept;
+        self.store.remark.clone_from(&admitted.remark);
+    }
+
     /// Takes over what a turn found and did.
     pub(crate) fn note_turn(&mut self, turn: &Turn, cluster: &Cluster) {
         let desired = &turn.desired;
@@ -137,9 +155,11 @@ impl Status {
             address: turn.uplink.local,
             mtu: turn.uplink.mtu.0,
         });
-        self.pods = cluster
-            .member(&self.node)
-            .map(|me| Pods { subnets: me.subnets.clone(), mtu: desired.pod_mtu.get() });
+        self.pods = cluster.member(&self.node).map(|me| Pods {
+            subnets: me.subnets.clone(),
+            mtu: desired.pod_mtu.get(),
+            segment_size: desired.segment_size,
+        });
         self.peers = desired
             .peers
             .iter()
@@ -185,13 +205,15 @@ impl Status {
     /// What is wrong, node first, then peer by peer.
     pub(crate) fn all_problems(&self) -> Vec<String> {
         let store = self.store.error.iter().map(|error| {
-            let meanwhile = if self.store.nodes.is_some() {
-                "the last good cluster stays in use"
-            } else {
-                "nothing is changed until it is good"
+            let meanwhile = match (self.store.nodes, &self.store.remark) {
+                (Some(_), _) => "the last good cluster stays in use",
+                (None, Some(remark)) => remark,
+                (None, None) => "nothing is changed until it is good",
             };
             format!("store: {error}; {meanwhile}")
         });
+        let kept = self.store.remark.iter().filter(|_| self.store.nodes.is_some());
+        let store = store.chain(kept.cloned());
         let peers = self
             .peers
             .iter()
@@ -228,6 +250,11 @@ impl StatusFile {
         self.written = Some(status.clone());
         Ok(())
     }
+}
+
+/// Whether [`seconds`] leaves a part of `time` out.
+pub(crate) fn rounds_up(time: SystemTime) -> bool {
+    time.duration_since(UNIX_EPOCH).is_ok_and(|since| since.subsec_nanos() > 0)
 }
 
 pub(crate) fn seconds(time: SystemTime) -> u64 {

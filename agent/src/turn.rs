@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use flatnet_core::kernel::KernelError;
-use flatnet_core::names::NodeName;
+use flatnet_core::names::{IfName, NodeName};
 use flatnet_core::overlay::cluster::Cluster;
 use flatnet_core::overlay::desired::{Desired, DesiredError};
 use flatnet_core::overlay::diff::diff;
@@ -15,6 +15,7 @@ use flatnet_core::step::{Masquerade, Outcome, Step};
 
 use crate::config::Config;
 use crate::facts::{self, UplinkError};
+use crate::pod_routes::SeenPods;
 
 /// The agent's chain in our nftables table.
 const MASQUERADE_CHAIN: &str = "masquerade";
@@ -35,6 +36,10 @@ pub(crate) struct Turn {
     /// How many failed in all.
     pub(crate) failed: usize,
     pub(crate) took: Duration,
+    /// Pods whose links have another segment size than they should.
+    pub(crate) unequal: Vec<IfName>,
+    /// This node's pods as the kernel shows them.
+    pub(crate) pods: SeenPods,
 }
 
 /// A step that the kernel refused.
@@ -75,7 +80,7 @@ impl Changes {
             Step::CreateVeth(_) | Step::CreateVxlan(_) | Step::CreateIfb(_) => ("devices", true),
             Step::PutRate(..) | Step::AddIngress(_) | Step::Redirect(..) => ("limits", true),
             Step::DeleteLink(_) => ("devices", false),
-            Step::SetLink(..) | Step::Settle(_) => ("device settings", true),
+            Step::ChangeVxlan(_) | Step::SetLink(..) | Step::Settle(_) => ("device settings", true),
             Step::AddAddr(..) => ("addresses", true),
             Step::DropAddr(..) => ("addresses", false),
             Step::PutRoute(..) => ("routes", true),
@@ -93,6 +98,10 @@ impl Changes {
             Step::PutHostPorts(_) => ("host ports", true),
             Step::DropHostPorts(_) => ("host ports", false),
             Step::ForgetFlows(_) => ("connections", false),
+            Step::PutSenders(_) => ("senders", true),
+            Step::DropSenders(_) => ("senders", false),
+            Step::PutTunnelFilter(_) => ("tunnel filter", true),
+            Step::DropTunnelFilter => ("tunnel filter", false),
         };
         let (plus, minus) = self.0.entry(kind).or_default();
         *(if made { plus } else { minus }) += 1;
@@ -115,7 +124,7 @@ impl fmt::Display for Changes {
     }
 }
 
-/// Makes the kernel what `cluster` asks of it, and then takes the steps that `pods` ask for.
+/// Makes the kernel what `cluster` asks of it, and then takes the steps that `ports` ask for.
 ///
 /// # Errors
 /// It could not be told what to do; nothing was changed. Steps that failed one by one are in
@@ -124,7 +133,7 @@ pub(crate) fn turn<K: Observe>(
     kernel: &mut K,
     config: &Config,
     cluster: &Cluster,
-    pods: Vec<Step>,
+    ports: Vec<Step>,
 ) -> Result<Turn, TurnError> {
     let start = Instant::now();
     let snapshot = kernel.snapshot()?;
@@ -133,8 +142,15 @@ pub(crate) fn turn<K: Observe>(
     let found = facts::uplink(&snapshot, &config.interface, address)?;
     let desired = Desired::build(&config.settings, &found.uplink, cluster)?;
     let mut steps = diff(&desired, &snapshot);
-    steps.extend([Step::PutGuard, masquerade(config, &desired, cluster)]);
-    steps.extend(pods);
+    steps.push(Step::PutGuard);
+    steps.extend(ports);
+    steps.extend(masquerade(config, &desired, cluster, &snapshot.chains));
+    let unequal = snapshot.pods.iter().filter(|(_, sizes)| !sizes.is(desired.segment_size));
+    let unequal = unequal.map(|(name, _)| name.clone()).collect();
+    let pods = SeenPods {
+        links: snapshot.pods.iter().map(|(name, _)| name.clone()).collect(),
+        routes: snapshot.pod_routes.clone(),
+    };
     drop(snapshot);
     let mut turn = Turn {
         desired,
@@ -144,6 +160,8 @@ pub(crate) fn turn<K: Observe>(
         failures: Vec::new(),
         failed: 0,
         took: Duration::ZERO,
+        unequal,
+        pods,
     };
     for (step, error) in apply(kernel, &steps, &mut turn.changes) {
         turn.failed += 1;
@@ -156,15 +174,16 @@ pub(crate) fn turn<K: Observe>(
 }
 
 /// The nftables chain as it should be: read back and put right by the kernel's side, every turn.
-fn masquerade(config: &Config, desired: &Desired, cluster: &Cluster) -> Step {
+fn masquerade(config: &Config, desired: &Desired, cluster: &Cluster, chains: &[String]) -> Option<Step> {
     if !config.masquerade {
-        return Step::DropMasquerade(MASQUERADE_CHAIN.to_owned());
+        let there = chains.iter().any(|chain| chain == MASQUERADE_CHAIN);
+        return there.then(|| Step::DropMasquerade(MASQUERADE_CHAIN.to_owned()));
     }
-    Step::PutMasquerade(Masquerade {
+    Some(Step::PutMasquerade(Masquerade {
         chain: MASQUERADE_CHAIN.to_owned(),
         pods: desired.own.clone(),
         cluster: cluster.networks.clone(),
-    })
+    }))
 }
 
 /// Applies `steps`, counts those that were done and answers with those that were not.
@@ -188,6 +207,7 @@ pub(crate) fn apply<'a, K: Observe>(
 mod tests {
     use flatnet_core::link::Vni;
     use flatnet_core::overlay::cluster::{RawCluster, RawNetwork, RawNode};
+    use flatnet_core::overlay::guard::Rule;
     use flatnet_core::overlay::model::OverlayModel;
     use flatnet_core::overlay::settings::{Backend, Settings};
 
@@ -201,12 +221,15 @@ mod tests {
                 backend: Backend::Vxlan,
                 vni: Vni::try_from(1).unwrap(),
                 port: 8472,
+                peers_only: true,
+                uplink_segment_size: None,
             },
             interface: Interface::Auto,
             state_dir: "/nowhere".into(),
             listen: None,
             masquerade: true,
             cluster_file: "/nowhere".into(),
+            guard: Rule::default(),
         }
     }
 
@@ -233,6 +256,19 @@ mod tests {
         assert!(first.changes.to_string().contains("routes +3"), "{}", first.changes);
         let second = turn(&mut kernel, &config(), &cluster(3), Vec::new()).unwrap();
         assert!(second.changes.is_empty(), "{}", second.changes);
+    }
+
+    /// A chain that is not wanted goes; one that is not there is not even asked for.
+    #[test]
+    fn masquerade_is_dropped_only_where_it_is() {
+        let mut kernel = kernel();
+        turn(&mut kernel, &config(), &cluster(3), Vec::new()).unwrap();
+        assert!(kernel.chains.contains(MASQUERADE_CHAIN));
+        let without = Config { masquerade: false, ..config() };
+        turn(&mut kernel, &without, &cluster(3), Vec::new()).unwrap();
+        assert!(!kernel.chains.contains(MASQUERADE_CHAIN));
+        kernel.refuse = Some("delete chain".to_owned());
+        assert_eq!(turn(&mut kernel, &without, &cluster(3), Vec::new()).unwrap().failed, 0);
     }
 
     /// A refusal is named with its peer, and all others are served.

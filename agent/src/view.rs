@@ -68,7 +68,10 @@ fn text(status: &Status, running: bool, now: u64) -> String {
     }
     if let Some(pods) = &status.pods {
         let subnets: Vec<String> = pods.subnets.iter().map(ToString::to_string).collect();
-        lines.push(("pods", format!("{}, MTU {}", subnets.join(" "), pods.mtu)));
+        lines.push((
+            "pods",
+            format!("{}, MTU {}, segments {}", subnets.join(" "), pods.mtu, pods.segment_size),
+        ));
     }
     lines.push(("backend", backend(status)));
     if let Some(change) = &status.last_change {
@@ -145,7 +148,7 @@ mod tests {
     const STATUS: &str = r#"{"version":1,"node":"n1","pid":7,"started":1000,"updated":1010,"ready":true,
         "backend":{"type":"auto","vni":1,"port":8472,"device":"flat.1"},
         "uplink":{"interface":"eth0","address":"192.0.2.1","mtu":1500},
-        "pods":{"subnets":["10.244.1.0/24"],"mtu":1450},
+        "pods":{"subnets":["10.244.1.0/24"],"mtu":1450,"segmentSize":65536},
         "store":{"kind":"file","path":"/c.yaml","nodes":3,"loaded":1001,"error":"/c.yaml: is empty"},
         "peers":[{"name":"n2","address":"192.0.2.2","path":"direct"},
                  {"name":"n3","address":"198.51.100.3","path":"vxlan","problem":"file exists"}],
@@ -159,7 +162,7 @@ mod tests {
             "node     n1 (ready, up 5 min, pid 7)",
             "store    file /c.yaml: 3 nodes, read 4 min ago",
             "uplink   eth0 192.0.2.1, MTU 1500",
-            "pods     10.244.1.0/24, MTU 1450",
+            "pods     10.244.1.0/24, MTU 1450, segments 65536",
             "backend  auto: 1 direct, 1 vxlan (device flat.1, VNI 1, port 8472)",
             "changed  4 min ago in 3 ms: routes +2",
             "  store: /c.yaml: is empty; the last good cluster stays in use",

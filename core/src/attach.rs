@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 
 use crate::cni::result::Promise;
 use crate::hostport::PodPorts;
-use crate::link::{AttachmentIds, Mac};
+use crate::link::{AttachmentIds, Mac, SegmentSizes};
 use crate::node::Attachment;
 use crate::shaping;
 use crate::step::{
@@ -41,6 +41,8 @@ pub struct Extras {
     pub node_sysctls: Vec<(String, String)>,
     /// The masquerading chain the node needs first.
     pub masquerade: Option<Masquerade>,
+    /// Segment size of the pod's link in bytes; `None` leaves the kernel's own.
+    pub segment_size: Option<u32>,
 }
 
 /// Destinations routed through the pod's gateways: the default route of each family, then the extra ones
@@ -99,7 +101,7 @@ pub fn plan_add(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     plan.push(Step::PutGuard);
     plan.extend(extras.masquerade.clone().map(Step::PutMasquerade));
     plan.extend(PodPorts::of(attachment).map(Step::PutHostPorts));
-    plan.extend(plan_node(attachment));
+    plan.extend(plan_node(attachment, extras));
     plan.extend(shaping::plan(attachment));
     plan.extend(plan_pod(attachment, extras));
     // The node's end went up before the pod's, without carrier: answers to the pod's first packets wait
@@ -128,7 +130,7 @@ fn link_local_route(attachment: &Attachment) -> Route {
 /// A forwarding node joins an anycast group for every IPv6 prefix on a link, and leaving one doubles the
 /// time to delete it (`addrconf_leave_anycast`, net/ipv6/addrconf.c). So the node's end has the gateway's
 /// address alone, with a prefix of its own length, and no link-local address made from its MAC.
-fn plan_node(attachment: &Attachment) -> Vec<Step> {
+fn plan_node(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     let link = node_link(attachment);
     let mut plan = vec![
         Step::CreateVeth(VethPair {
@@ -137,6 +139,7 @@ fn plan_node(attachment: &Attachment) -> Vec<Step> {
             pod: attachment.ifname.clone(),
             pod_mac: attachment.mac,
             mtu: attachment.mtu,
+            segment_size: extras.segment_size,
         }),
         Step::SetLink(
             link.clone(),
@@ -223,6 +226,8 @@ pub struct SeenEnd {
     pub mtu: u32,
     /// Ethernet address.
     pub mac: Option<Mac>,
+    /// Largest segments it takes.
+    pub segments: SegmentSizes,
     /// Addresses on it.
     pub addresses: Vec<IpNetwork>,
     /// Destinations routed through it, each with its gateway.
@@ -307,6 +312,23 @@ fn check_link(name: &str, attachment: &Attachment, mac: Mac, end: &SeenEnd) -> R
     same(format!("mtu of {name}"), &attachment.mtu.get().to_string(), &end.mtu.to_string())?;
     let found = end.mac.map_or_else(|| "none".to_owned(), |m| m.to_string());
     same(format!("mac of {name}"), &mac.to_string(), &found)
+}
+
+/// Compares both ends' segment sizes with the node's.
+///
+/// # Errors
+/// The first difference.
+pub fn check_segments(attachment: &Attachment, size: u32, seen: &SeenAttachment) -> Result<(), Difference> {
+    let ends = [(pod_link(attachment), &seen.pod), (node_link(attachment), &seen.node)];
+    for (link, end) in ends {
+        let Some(end) = end else { continue };
+        let SegmentSizes { gso, gso_ipv4, gro, gro_ipv4, .. } = end.segments;
+        let all = [("gso", gso), ("gso_ipv4", gso_ipv4), ("gro", gro), ("gro_ipv4", gro_ipv4)];
+        for (what, found) in all {
+            same(format!("{what}_max_size of {link}"), &size.to_string(), &found.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 fn gone(link: &str) -> Difference {

@@ -175,6 +175,54 @@ impl Default for OverlayMtu {
 #[error("MTU {0} for pods is outside {min}..={max}", min = OverlayMtu::MIN, max = OverlayMtu::MAX)]
 pub struct MtuError(pub u32);
 
+/// Largest segments in bytes that a link takes whole, by direction and family: segmentation (GSO) on its way
+/// out, and coalescing (GRO) on its way in. Above [`SEGMENT_SIZE`] this is "BIG TCP".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SegmentSizes {
+    /// Out, all families but IPv4 (`IFLA_GSO_MAX_SIZE`, include/uapi/linux/if_link.h).
+    pub gso: u32,
+    /// Out, IPv4 (`IFLA_GSO_IPV4_MAX_SIZE`).
+    pub gso_ipv4: u32,
+    /// In, all families but IPv4 (`IFLA_GRO_MAX_SIZE`).
+    pub gro: u32,
+    /// In, IPv4 (`IFLA_GRO_IPV4_MAX_SIZE`).
+    pub gro_ipv4: u32,
+    /// The most that the device's hardware or driver takes (`IFLA_TSO_MAX_SIZE`).
+    pub most: u32,
+}
+
+/// Segment size in bytes that every link has unless told otherwise (`GSO_LEGACY_MAX_SIZE`,
+/// include/linux/netdevice.h).
+pub const SEGMENT_SIZE: u32 = 65536;
+/// Largest segment size the kernel takes (`GSO_MAX_SIZE`, include/linux/netdevice.h).
+pub const SEGMENT_SIZE_MAX: u32 = 8 * 65535;
+
+impl SegmentSizes {
+    /// All the same.
+    #[must_use]
+    pub const fn of(size: u32) -> Self {
+        Self { gso: size, gso_ipv4: size, gro: size, gro_ipv4: size, most: SEGMENT_SIZE_MAX }
+    }
+
+    /// What the link takes of either family without segmenting in software.
+    #[must_use]
+    pub fn takes(self) -> u32 {
+        self.gso.min(self.gso_ipv4)
+    }
+
+    /// Whether all four are `size`.
+    #[must_use]
+    pub fn is(self, size: u32) -> bool {
+        [self.gso, self.gso_ipv4, self.gro, self.gro_ipv4].iter().all(|own| *own == size)
+    }
+}
+
+impl Default for SegmentSizes {
+    fn default() -> Self {
+        Self::of(SEGMENT_SIZE)
+    }
+}
+
 /// A VXLAN network identifier: 24 bits (RFC 7348, section 5), zero excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]

@@ -15,8 +15,6 @@ use crate::rate::Limits;
 pub const NODE_SNAPSHOT_VERSION: u32 = 1;
 /// Version of [`Attachment`] that this build writes and reads.
 pub const ATTACHMENT_VERSION: u32 = 1;
-/// Segment size in bytes that every device takes (`GSO_LEGACY_MAX_SIZE`, include/linux/netdevice.h).
-pub const SEGMENT_SIZE: u32 = 65536;
 
 /// What the plugin needs to know about its node: `STATEDIR/node.json`, written by the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use crate::hostport::{Flows, Holding, PodPorts};
 use crate::link::{Mac, OverlayMtu, Vni};
 use crate::names::IfName;
+use crate::overlay::filter::{Senders, TunnelFilter};
 use crate::rate::Rate;
 
 /// Route and nexthop protocol number of everything we create (rtnetlink(7): "rtm_protocol"), so that ours
@@ -131,6 +132,8 @@ pub struct VethPair {
     pub pod_mac: Mac,
     /// MTU of both.
     pub mtu: OverlayMtu,
+    /// Segment size of both in bytes; `None` leaves the kernel's own.
+    pub segment_size: Option<u32>,
 }
 
 /// A VXLAN device: unicast only, no learning.
@@ -161,6 +164,8 @@ pub struct LinkChange {
     pub mtu: Option<u32>,
     /// Ethernet address.
     pub mac: Option<Mac>,
+    /// Segment size in bytes, for both directions and families.
+    pub segment_size: Option<u32>,
     /// Alias, shown by `ip link`.
     pub alias: Option<String>,
     /// IPv4 per-link settings.
@@ -250,6 +255,8 @@ pub enum Step {
     AddIngress(LinkRef),
     /// Send everything that arrives on a link of the node through another one first.
     Redirect(LinkRef, IfName),
+    /// Change local address, uplink and learning of a VXLAN device while it works.
+    ChangeVxlan(Vxlan),
     /// Change settings of a link.
     SetLink(LinkRef, LinkChange),
     /// Make the kernel act now on a link's carrier, which it notes at once but acts on in its own time:
@@ -292,6 +299,14 @@ pub enum Step {
     DropHostPorts(Holding),
     /// Make the node's connection tracking forget.
     ForgetFlows(Vec<Flows>),
+    /// Let the tunnel hear these addresses.
+    PutSenders(Senders),
+    /// Let the tunnel no longer hear these addresses.
+    DropSenders(Senders),
+    /// Make the tunnel deaf to all but its senders.
+    PutTunnelFilter(TunnelFilter),
+    /// Let the tunnel hear everybody, and forget the senders.
+    DropTunnelFilter,
     /// Remove our nftables table of the node, and with it all chains.
     DropTable,
 }
@@ -315,6 +330,7 @@ impl Step {
             Self::CreateVeth(_)
             | Self::CreateVxlan(_)
             | Self::CreateIfb(_)
+            | Self::ChangeVxlan(_)
             | Self::PutNexthop(_)
             | Self::DropNexthop(_)
             | Self::PutMasquerade(_)
@@ -323,6 +339,10 @@ impl Step {
             | Self::PutHostPorts(_)
             | Self::DropHostPorts(_)
             | Self::ForgetFlows(_)
+            | Self::PutSenders(_)
+            | Self::DropSenders(_)
+            | Self::PutTunnelFilter(_)
+            | Self::DropTunnelFilter
             | Self::DropTable => Ns::Node,
             Self::SetLink(l, _)
             | Self::PutRate(l, _)
@@ -354,7 +374,10 @@ impl Step {
             Self::PutNeighbour(link, neighbour) => Some(Self::DropNeighbour(link.clone(), *neighbour)),
             Self::PutFdb(link, fdb) => Some(Self::DropFdb(link.clone(), *fdb)),
             Self::PutHostPorts(ports) => Some(Self::DropHostPorts(Holding::Of(ports.holder.clone()))),
-            Self::SetLink(..)
+            Self::PutSenders(senders) => Some(Self::DropSenders(senders.clone())),
+            Self::PutTunnelFilter(_) => Some(Self::DropTunnelFilter),
+            Self::ChangeVxlan(_)
+            | Self::SetLink(..)
             | Self::PutRate(..)
             | Self::AddIngress(_)
             | Self::Redirect(..)
@@ -371,6 +394,8 @@ impl Step {
             | Self::PutGuard
             | Self::DropHostPorts(_)
             | Self::ForgetFlows(_)
+            | Self::DropSenders(_)
+            | Self::DropTunnelFilter
             | Self::DropTable => None,
         }
     }
@@ -411,6 +436,7 @@ impl fmt::Display for Step {
             Self::PutRate(link, rate) => write!(f, "limit {link} to {rate}"),
             Self::AddIngress(link) => write!(f, "add ingress hook to {link}"),
             Self::Redirect(link, to) => write!(f, "redirect what arrives on {link} through {to}"),
+            Self::ChangeVxlan(v) => write!(f, "move vxlan {} to {} on {}", v.name, v.local, v.uplink),
             Self::SetLink(link, change) => write!(f, "set {link}{change}"),
             Self::Settle(link) => write!(f, "settle {link}"),
             Self::DeleteLink(link) => write!(f, "delete link {link}"),
@@ -443,6 +469,12 @@ impl fmt::Display for Step {
                 f.write_str("forget connections")?;
                 flows.iter().try_for_each(|flows| write!(f, " {flows};"))
             }
+            Self::PutSenders(senders) => write!(f, "add {senders} of table inet {TABLE}"),
+            Self::DropSenders(senders) => write!(f, "delete {senders} of table inet {TABLE}"),
+            Self::PutTunnelFilter(t) => {
+                write!(f, "drop vxlan {} of strangers on port {}", t.vni.get(), t.port)
+            }
+            Self::DropTunnelFilter => write!(f, "drop vxlan of strangers no longer"),
             Self::DropTable => write!(f, "delete table inet {TABLE}"),
         }
     }
@@ -458,6 +490,9 @@ impl fmt::Display for LinkChange {
         }
         if let Some(mac) = self.mac {
             write!(f, " address {mac}")?;
+        }
+        if let Some(size) = self.segment_size {
+            write!(f, " segments {size}")?;
         }
         if let Some(alias) = &self.alias {
             write!(f, " alias {alias}")?;

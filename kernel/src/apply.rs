@@ -11,7 +11,7 @@ use nix::libc::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, ESRCH};
 
 use crate::batch::{Answer, Netlink, Request};
 use crate::netns::{NetnsError, NetnsFd};
-use crate::{conntrack, facts, msg, nat, sysctl};
+use crate::{conntrack, facts, msg, nat, sysctl, tunnel_filter};
 
 /// Explicit interface indexes are drawn from here on, far above the kernel's own counter.
 const FIRST_INDEX: u32 = 1 << 20;
@@ -156,6 +156,11 @@ impl NetlinkKernel {
     fn prepare(&mut self, step: &Step, known: &mut Indexes) -> Result<Prepared, KernelError> {
         let request = match step {
             Step::CreateVeth(_) | Step::CreateVxlan(_) | Step::CreateIfb(_) => self.create(step, known)?,
+            Step::ChangeVxlan(vxlan) => {
+                let device = self.must_index(step, &LinkRef::node(vxlan.name.clone()), known)?;
+                let uplink = self.must_index(step, &LinkRef::node(vxlan.uplink.clone()), known)?;
+                msg::link::change_vxlan(vxlan, device, uplink)
+            }
             Step::Redirect(link, to) => {
                 let to = self.must_index(step, &LinkRef::node(to.clone()), known)?;
                 msg::tc::redirect(self.must_index(step, link, known)?, to)
@@ -193,16 +198,8 @@ impl NetlinkKernel {
                 }
                 None => return Ok(Prepared::AlreadyGone),
             },
-            Step::SetSysctl(..)
-            | Step::PutMasquerade(_)
-            | Step::DropMasquerade(_)
-            | Step::PutGuard
-            | Step::PutHostPorts(_)
-            | Step::DropHostPorts(_)
-            | Step::ForgetFlows(_)
-            | Step::DropTable => {
-                return Err(KernelError::new(step, "not an rtnetlink request"));
-            }
+            // [`Way`] leads no other step here.
+            _ => return Err(KernelError::new(step, "not an rtnetlink request")),
         };
         Ok(Prepared::Request(request))
     }
@@ -301,6 +298,7 @@ impl Kernel for NetlinkKernel {
                 Way::Setting => self.apply_sysctls(batch),
                 Way::Table => nat::apply(batch),
                 Way::Tracking => batch.iter().map(conntrack::apply).collect(),
+                Way::Filter => batch.iter().map(tunnel_filter::apply).collect(),
                 Way::Routing => self.apply_batch(batch, &mut known),
                 Way::Removal => self.apply_removals(batch, &mut known),
             });
@@ -329,6 +327,8 @@ enum Way {
     Table,
     /// Through ctnetlink.
     Tracking,
+    /// Through nf_tables, about the tunnel's senders.
+    Filter,
     /// Through rtnetlink.
     Routing,
     /// Through rtnetlink as well, each on its own: what it takes away may come back by the same name, and
@@ -348,6 +348,10 @@ impl Way {
             | Step::DropTable => Self::Table,
             Step::ForgetFlows(_) => Self::Tracking,
             Step::DeleteLink(LinkRef { ns: Ns::Node, .. }) => Self::Removal,
+            Step::PutSenders(_)
+            | Step::DropSenders(_)
+            | Step::PutTunnelFilter(_)
+            | Step::DropTunnelFilter => Self::Filter,
             _ => Self::Routing,
         }
     }

@@ -34,6 +34,7 @@ const RTM_DELNETCONF: u16 = 81;
 const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_DELNEXTHOP: u16 = 105;
 const IFLA_IFNAME: u16 = 3;
+const RTA_OIF: u16 = 4;
 const NETCONFA_IFINDEX: u16 = 1;
 
 /// Changes of nf_tables (`NFNLGRP_NFTABLES`, include/uapi/linux/netfilter/nfnetlink.h).
@@ -174,8 +175,13 @@ impl Links {
             RTM_NEWADDR | RTM_DELADDR => word(body, 4).is_none_or(|index| self.of(index) != Link::Pod),
             RTM_NEWROUTE | RTM_DELROUTE => {
                 // struct rtmsg: family, dst_len, src_len, tos, table, protocol
-                let host = matches!(body, [2, 32, ..] | [10, 128, ..]);
-                !host && (replaced || body.get(5) == Some(&ROUTE_PROTOCOL))
+                let ours = body.get(5) == Some(&ROUTE_PROTOCOL);
+                match (matches!(body, [2, 32, ..] | [10, 128, ..]), kind) {
+                    // A pod that went took its link along; one that is there wants its route back.
+                    (true, RTM_DELROUTE) => ours && route_link(body).is_some_and(is_there),
+                    (true, _) => false,
+                    (false, _) => replaced || ours,
+                }
             }
             // struct nhmsg: family, scope, protocol
             RTM_NEWNEXTHOP | RTM_DELNEXTHOP => replaced || body.get(2) == Some(&ROUTE_PROTOCOL),
@@ -187,7 +193,7 @@ impl Links {
                     .find(|nla| nla.kind() == NETCONFA_IFINDEX)
                     .and_then(|nla| word(nla.value(), 0));
                 // Negative indexes mean all links.
-                index.is_none_or(|index| i32::try_from(index).is_err() || self.of(index) == Link::Tunnel)
+                index.is_none_or(|index| i32::try_from(index).is_err() || self.of(index) != Link::Pod)
             }
             _ => true,
         }
@@ -200,6 +206,16 @@ impl Links {
             _ => Link::Other,
         })
     }
+}
+
+/// `RTA_OIF`, after `struct rtmsg`.
+fn route_link(body: &[u8]) -> Option<u32> {
+    let attributes = NlasIterator::new(body.get(12..)?);
+    attributes.flatten().find(|nla| nla.kind() == RTA_OIF).and_then(|nla| word(nla.value(), 0))
+}
+
+fn is_there(index: u32) -> bool {
+    nix::net::if_::if_indextoname(index).is_ok()
 }
 
 /// After `struct ifinfomsg`.

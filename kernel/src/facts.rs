@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use flatnet_core::link::Mac;
+use flatnet_core::link::{Mac, SegmentSizes};
 use flatnet_core::names::IfName;
 use flatnet_core::shaping::SeenLimits;
 use flatnet_core::step::Neighbour;
@@ -28,6 +28,8 @@ pub struct SeenLink {
     pub mtu: u32,
     /// Ethernet address; `None` for links without one.
     pub mac: Option<Mac>,
+    /// Largest segments it takes.
+    pub segments: SegmentSizes,
 }
 
 /// A route as the kernel shows it.

@@ -7,6 +7,7 @@ pub mod sysctl;
 pub mod facts;
 pub mod nat;
 mod conntrack;
+mod tunnel_filter;
 pub mod apply;
 pub mod overlay_snapshot;
 pub mod events;

@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 
 use flatnet_core::kernel::KernelError;
-use flatnet_core::link::{Mac, is_host_if};
+use flatnet_core::link::{Mac, SegmentSizes, is_host_if};
 use flatnet_core::names::IfName;
 use flatnet_core::overlay::snapshot::{Link, Observe, Snapshot, VxlanSeen};
 use flatnet_core::overlay::{is_tunnel_if, sysctl as keys};
@@ -21,7 +21,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, R
 use crate::apply::NetlinkKernel;
 use crate::batch::Netlink;
 use crate::facts::{self, SeenLink};
-use crate::{msg, read, sysctl};
+use crate::{msg, read, sysctl, tunnel_filter};
 
 /// Metric of an IPv6 route that was given none (`IP6_RT_PRIO_USER`, include/net/ipv6.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
@@ -36,8 +36,8 @@ impl Observe for NetlinkKernel {
     fn snapshot(&mut self) -> Result<Snapshot, KernelError> {
         let netlink = self.netlink(Ns::Node)?;
         let failed = |what: &'static str| move |e: io::Error| KernelError::from_io(what, &e);
-        let links = Links::read(netlink).map_err(failed("read links"))?;
-        let routes = routes(netlink, &links).map_err(failed("read routes"))?;
+        let mut links = Links::read(netlink).map_err(failed("read links"))?;
+        let (routes, pod_routes) = routes(netlink, &links).map_err(failed("read routes"))?;
         let (nexthops, nexthop_ids) = nexthops(netlink, &links).map_err(failed("read nexthops"))?;
         let default_links = default_links(netlink, &links).map_err(failed("look up default routes"))?;
         let (mut neighbours, mut fdb) = (Vec::new(), Vec::new());
@@ -47,9 +47,25 @@ impl Observe for NetlinkKernel {
             let found = forwarding_entries(netlink, seen.index).map_err(failed("read forwarding entries"))?;
             fdb.extend(found.into_iter().map(|entry| (name.clone(), entry)));
         }
+        let pods = std::mem::take(&mut links.pods);
         let links = links.into_links();
         let sysctls = settings(&links);
-        Ok(Snapshot { links, default_links, routes, nexthops, nexthop_ids, neighbours, fdb, sysctls })
+        let chains = tunnel_filter::chains().map_err(failed("read our nftables chains"))?;
+        let filter = tunnel_filter::read().map_err(failed("read whom the tunnel hears"))?;
+        Ok(Snapshot {
+            pods,
+            pod_routes,
+            links,
+            default_links,
+            routes,
+            nexthops,
+            nexthop_ids,
+            neighbours,
+            fdb,
+            sysctls,
+            filter,
+            chains,
+        })
     }
 }
 
@@ -58,6 +74,9 @@ struct Links {
     seen: Vec<(SeenLink, Option<RawVxlan>)>,
     names: HashMap<u32, IfName>,
     addresses: HashMap<u32, Vec<IpNetwork>>,
+    /// The node's ends of pods' links.
+    pods: Vec<(IfName, SegmentSizes)>,
+    pod_names: HashMap<u32, IfName>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -70,12 +89,14 @@ struct RawVxlan {
 }
 
 impl Links {
-    /// Everything but the host ends of pods, which may be many and are the plugin's.
+    /// Of the host ends of pods, which may be many and are the plugin's, only what the agent looks after.
     fn read(netlink: &mut Netlink) -> io::Result<Self> {
-        let seen = netlink.dump(&msg::link::dump(), |body| {
-            let link = read_link(body)?;
-            Ok(Some(link).filter(|(link, _)| !is_host_if(&link.name)))
-        })?;
+        let seen = netlink.dump(&msg::link::dump(), |body| Ok(Some(read_link(body)?)))?;
+        let (pods, seen): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(link, _)| is_host_if(&link.name));
+        let pod_names = pods.iter().filter_map(|(link, _)| Some((link.index, link.name.parse().ok()?)));
+        let pod_names = pod_names.collect();
+        let pods = pods.into_iter().filter_map(|(link, _)| Some((link.name.parse().ok()?, link.segments)));
+        let pods = pods.collect();
         let names: HashMap<u32, IfName> =
             seen.iter().filter_map(|(link, _)| Some((link.index, link.name.parse().ok()?))).collect();
         let all = netlink.dump(&msg::addr::dump(0), read::address)?;
@@ -83,7 +104,7 @@ impl Links {
         for (index, address) in all {
             addresses.entry(index).or_default().push(address);
         }
-        Ok(Self { seen, names, addresses })
+        Ok(Self { seen, names, addresses, pods, pod_names })
     }
 
     fn name(&self, index: Option<u32>) -> Option<&IfName> {
@@ -105,6 +126,7 @@ impl Links {
                 up: link.up,
                 mtu: link.mtu,
                 mac: link.mac,
+                segments: link.segments,
                 addresses: self.addresses.get(&link.index).cloned().unwrap_or_default(),
                 vxlan: vxlan.map(|raw| VxlanSeen {
                     vni: raw.vni,
@@ -147,17 +169,30 @@ fn read_vxlan(settings: &[InfoVxlan]) -> RawVxlan {
     vxlan
 }
 
-/// Our routes but the pods' own, which lead through links that [`Links`] leaves out.
-fn routes(netlink: &mut Netlink, links: &Links) -> io::Result<Vec<Route>> {
-    let mut all = Vec::new();
+/// A route through the node's end of a pod's link.
+type PodRoute = (IpNetwork, IfName);
+
+/// Our routes to other nodes' pods, and those to this node's own.
+fn routes(netlink: &mut Netlink, links: &Links) -> io::Result<(Vec<Route>, Vec<PodRoute>)> {
+    let (mut all, mut pods) = (Vec::new(), Vec::new());
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let request = msg::route::dump_of(family, ROUTE_PROTOCOL);
-        all.extend(netlink.dump(&request, |body| read_route(body, links))?);
+        for found in netlink.dump(&request, |body| read_route(body, links))? {
+            match found {
+                Found::Overlay(route) => all.push(route),
+                Found::Pod(route) => pods.push(route),
+            }
+        }
     }
-    Ok(all)
+    Ok((all, pods))
 }
 
-fn read_route(body: &[u8], links: &Links) -> Result<Option<Route>, DecodeError> {
+enum Found {
+    Overlay(Route),
+    Pod(PodRoute),
+}
+
+fn read_route(body: &[u8], links: &Links) -> Result<Option<Found>, DecodeError> {
     let message = RouteMessage::parse(body)?;
     if message.header.protocol != RouteProtocol::from(ROUTE_PROTOCOL) {
         return Ok(None);
@@ -183,10 +218,15 @@ fn read_route(body: &[u8], links: &Links) -> Result<Option<Route>, DecodeError> 
         (_, Some(id), ..) => Via::Nexthop(id),
         (_, None, Some(link), Some(gateway)) => Via::Gateway { gateway, link: link.clone() },
         (_, None, Some(link), None) => Via::Link(link.clone()),
-        (_, None, None, _) => return Ok(None),
+        (_, None, None, _) => {
+            let pod = link
+                .and_then(|index| links.pod_names.get(&index))
+                .filter(|_| dst == IpNetwork::from(dst.ip()));
+            return Ok(pod.map(|pod| Found::Pod((dst, pod.clone()))));
+        }
     };
     let metric = metric.filter(|metric| v4 || *metric != IPV6_DEFAULT_METRIC);
-    Ok(Some(Route { dst, via, source, metric }))
+    Ok(Some(Found::Overlay(Route { dst, via, source, metric })))
 }
 
 fn nexthops(netlink: &mut Netlink, links: &Links) -> io::Result<(Vec<Nexthop>, HashSet<u32>)> {
@@ -243,7 +283,9 @@ fn settings(links: &[Link]) -> BTreeMap<String, String> {
     let node = [keys::IPV4_FORWARD, keys::IPV6_FORWARD].map(str::to_owned);
     let tunnels = links.iter().filter(|link| is_tunnel_if(link.name.as_str()));
     let per_tunnel = tunnels.map(|link| keys::rp_filter(&link.name));
-    let per_link = links.iter().map(|link| keys::accept_ra(&link.name));
+    let per_link = links.iter().flat_map(|link| {
+        [keys::accept_ra(&link.name), keys::ipv4_forwarding(&link.name), keys::ipv6_forwarding(&link.name)]
+    });
     let all = node.into_iter().chain(per_tunnel).chain(per_link);
     all.filter_map(|key| sysctl::read(&key).ok().map(|value| (key, value))).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use flatnet_core::link::Mac;
+use flatnet_core::link::{Mac, SegmentSizes};
 use flatnet_core::step::Neighbour;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{DecodeError, Parseable};
@@ -25,10 +25,16 @@ pub(crate) fn link_message(message: &LinkMessage) -> SeenLink {
         up: message.header.flags.contains(LinkFlags::Up),
         mtu: 0,
         mac: None,
+        segments: SegmentSizes::default(),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => seen.name.clone_from(name),
+            LinkAttribute::GsoMaxSize(size) => seen.segments.gso = *size,
+            LinkAttribute::GsoIpv4MaxSize(size) => seen.segments.gso_ipv4 = *size,
+            LinkAttribute::GroMaxSize(size) => seen.segments.gro = *size,
+            LinkAttribute::GroIpv4MaxSize(size) => seen.segments.gro_ipv4 = *size,
+            LinkAttribute::TsoMaxSize(size) => seen.segments.most = *size,
             LinkAttribute::Mtu(mtu) => seen.mtu = *mtu,
             LinkAttribute::Address(bytes) => seen.mac = bytes.as_slice().try_into().ok().map(Mac),
             _ => {}

@@ -44,6 +44,7 @@ fn veth() -> VethPair {
         pod: name("eth0"),
         pod_mac: mac(2),
         mtu: OverlayMtu::new(1400).unwrap(),
+        segment_size: None,
     }
 }
 

@@ -19,6 +19,7 @@ mod packet;
 mod process;
 mod segment;
 mod wait;
+mod vxlan;
 
 pub use capture::Capture;
 pub use error::FixtureError;
@@ -27,4 +28,5 @@ pub use namespace::{NetNs, PinnedNs};
 pub use packet::{Headers, Mac, Packet, Transport, Vxlan, decode};
 pub use process::KillOnDrop;
 pub use segment::Segment;
+pub use vxlan::VxlanFrame;
 pub use wait::wait_until;

@@ -6,10 +6,11 @@ use std::{
     os::fd::RawFd,
 };
 
+use futures_util::TryStreamExt as _;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags},
-    link::{InfoBridge, InfoData, InfoVeth},
+    link::{InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkMessage},
 };
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
@@ -121,6 +122,38 @@ pub(crate) fn sysctls(ns: &NetNs, settings: &[(&str, &str)]) -> Result<(), Fixtu
                 .map_err(FixtureError::os(format!("set sysctl net/{key} to {value}")))
         })
     })?
+}
+
+/// GSO and GRO sizes of a link; see [`NetNs::segment_sizes`]. iproute2 shows those of IPv4 only since 6.3.
+pub(crate) fn segment_sizes(ns: &NetNs, name: &str) -> Result<[u32; 4], FixtureError> {
+    let index = index_of(ns, name)?;
+    let found = netlink(ns, &format!("read {name}"), async |h| {
+        h.link().get().match_index(index).execute().try_next().await
+    })?;
+    let mut sizes = [0; 4];
+    for attribute in found.into_iter().flat_map(|message| message.attributes) {
+        match attribute {
+            LinkAttribute::GsoMaxSize(size) => sizes[0] = size,
+            LinkAttribute::GsoIpv4MaxSize(size) => sizes[1] = size,
+            LinkAttribute::GroMaxSize(size) => sizes[2] = size,
+            LinkAttribute::GroIpv4MaxSize(size) => sizes[3] = size,
+            _ => {}
+        }
+    }
+    Ok(sizes)
+}
+
+/// Sets all of [`segment_sizes`].
+pub(crate) fn set_segment_sizes(ns: &NetNs, name: &str, size: u32) -> Result<(), FixtureError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index_of(ns, name)?;
+    message.attributes = vec![
+        LinkAttribute::GsoMaxSize(size),
+        LinkAttribute::GroMaxSize(size),
+        LinkAttribute::GsoIpv4MaxSize(size),
+        LinkAttribute::GroIpv4MaxSize(size),
+    ];
+    netlink(ns, &format!("set segment sizes of {name}"), async |h| h.link().change(message).execute().await)
 }
 
 /// The number of link `name` in `ns`.

@@ -116,6 +116,23 @@ impl NetNs {
         Ok(())
     }
 
+    /// The largest segments in bytes that link `name` takes: out of any family, out of IPv4, in of any
+    /// family, in of IPv4.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub fn segment_sizes(&self, name: &str) -> Result<[u32; 4], FixtureError> {
+        link::segment_sizes(self, name)
+    }
+
+    /// Sets all of [`Self::segment_sizes`].
+    ///
+    /// # Errors
+    /// When there is no such link, or the kernel refuses.
+    pub fn set_segment_sizes(&self, name: &str, size: u32) -> Result<(), FixtureError> {
+        link::set_segment_sizes(self, name, size)
+    }
+
     /// Mounts the namespace at `path` until the guard goes. For a process in a mount namespace of its
     /// own: such a mount would otherwise outlive a killed holder.
     ///

@@ -50,6 +50,7 @@ fn end(netlink: &mut Netlink, name: &IfName) -> io::Result<Option<SeenEnd>> {
         up: link.up,
         mtu: link.mtu,
         mac: link.mac,
+        segments: link.segments,
         addresses: facts::addresses(netlink, &link)?,
         routes: routes.into_iter().map(|r| (r.dst, r.gateway)).collect(),
         neighbours: facts::permanent_neighbours(netlink, &link)?,

@@ -2,7 +2,7 @@
 
 use flatnet_core::cni::conf::{AddConf, Base};
 use flatnet_core::cni::error::{CniError, Code};
-use flatnet_core::link::OverlayMtu;
+use flatnet_core::link::{OverlayMtu, SEGMENT_SIZE};
 use flatnet_core::node::NodeSnapshot;
 use flatnet_core::step::Masquerade;
 use flatnet_node_state::StateDir;
@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) subnets: Vec<IpNetwork>,
     /// MTU of pods; `None`: take it from the uplink.
     pub(crate) mtu: Option<OverlayMtu>,
+    /// Segment size of pods' links; `None`: the kernel's own.
+    pub(crate) segment_size: Option<u32>,
     /// Whether no agent looks after this node.
     pub(crate) alone: bool,
     /// The masquerading chain that the configuration asks for.
@@ -29,6 +31,7 @@ impl Settings {
     pub(crate) fn resolve(base: &Base, conf: &AddConf, state: &StateDir) -> Result<Self, CniError> {
         let snapshot = snapshot(conf, state)?;
         let mtu = conf.mtu.or(snapshot.as_ref().map(|s| s.mtu));
+        let size = snapshot.as_ref().map(|s| s.segment_size).filter(|size| *size != SEGMENT_SIZE);
         let alone = snapshot.is_none();
         let (subnets, cluster) = match (&conf.ipam, &conf.subnets, snapshot) {
             (Some(_), None, snapshot) => (Vec::new(), snapshot.map_or(Vec::new(), |s| s.cluster_networks)),
@@ -43,7 +46,7 @@ impl Settings {
         };
         let cluster = conf.cluster_networks.clone().unwrap_or(cluster);
         let masquerade = conf.masquerade.then(|| chain(base, &subnets, cluster)).transpose()?;
-        Ok(Self { subnets, mtu, alone, masquerade })
+        Ok(Self { subnets, mtu, segment_size: size, alone, masquerade })
     }
 
     /// Subnets by family, IPv4 first; within a family in the order given.

@@ -138,7 +138,23 @@ fn health_readiness_and_metrics_are_served() {
     agents.node(1).wait_ready();
     assert!(agents.node(1).get("/readyz").starts_with("HTTP/1.1 200"));
     let metrics = agents.node(1).get("/metrics");
-    for line in ["flatnet_ready 1", "flatnet_store_nodes 3", "flatnet_peers{path=\"direct+vxlan\"} 1"] {
+    for line in [
+        "flatnet_objects{kind=\"routes\"} 6",
+        "flatnet_objects{kind=\"senders\"} 2",
+        "flatnet_segment_size_bytes 65536",
+        "flatnet_pod_mtu_bytes 1450",
+        "flatnet_store_loaded_timestamp_seconds 1",
+        "flatnet_reconcile_timestamp_seconds 1",
+        "flatnet_peers_with_problem 0",
+        "flatnet_ready 1",
+        "flatnet_store_nodes 3",
+        "flatnet_peers{path=\"direct+vxlan\"} 1",
+    ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
+    assert!(!metrics.contains("flatnet_heals_total"), "{metrics}");
+    drop(oracle::command(agents.node(1).ns(), "ip link del flat.1"));
+    let healed =
+        || agents.node(1).get("/metrics").contains("flatnet_heals_total{kind=\"devices\"} 1").then_some(());
+    netns_fixtures::wait_until("the heal is counted", SOON, healed).unwrap();
 }

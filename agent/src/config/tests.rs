@@ -28,7 +28,7 @@ fn the_documented_example_is_taken() {
 #[test]
 fn all_errors_come_at_once() {
     let text = "node: a/b\ninterface: sixteen-bytes-xx\nlisten: nowhere\n\
-                backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: \"\"\n";
+                backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: \"\"\nmaxRemoveShare: 101\nuplinkSegmentSize: 9\n";
     let e = check(text).unwrap_err().to_string();
     for part in [
         "node: node name \"a/b\"",
@@ -39,10 +39,12 @@ fn all_errors_come_at_once() {
         "backend.port: 0",
         "stateDir: \"\"",
         "store: none is given",
+        "maxRemoveShare: 101",
+        "uplinkSegmentSize: 9 is outside",
     ] {
         assert!(e.contains(part), "{part}: {e}");
     }
-    assert!(e.contains("8 errors"), "{e}");
+    assert!(e.contains("10 errors"), "{e}");
 }
 
 #[test]
@@ -59,4 +61,12 @@ fn flags_win() {
         Overrides { node: Some("n2".to_owned()), store_file: Some("/c.yaml".into()), ..Overrides::default() };
     let config = Config::check(merge(raw, over), &|| None).unwrap();
     assert_eq!((config.settings.node.as_str(), config.cluster_file.as_path()), ("n2", Path::new("/c.yaml")));
+}
+
+/// The sample says what the defaults are.
+#[test]
+fn the_sample_is_the_default() {
+    let sample = check(include_str!("../../../deploy/systemd/agent.yaml")).unwrap();
+    let least = check("store: { file: { path: /etc/flatnet/cluster.yaml } }").unwrap();
+    assert_eq!(sample, least);
 }

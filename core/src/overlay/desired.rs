@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::cluster::{Cluster, Member};
+use super::filter::TunnelFilter;
 use super::peer::{Peer, PeerProblem, Reach};
 use super::settings::{Backend, Settings, Uplink};
 use super::sysctl;
-use crate::link::{Mac, MtuError, OverlayMtu};
+use crate::link::{Mac, MtuError, OverlayMtu, SEGMENT_SIZE};
 use crate::names::{IfName, NodeName};
 use crate::step::{Fdb, Neighbour, Step, Vxlan};
 
@@ -31,6 +32,10 @@ pub struct Desired {
     pub sysctls: Vec<(String, String)>,
     /// MTU of this node's pods.
     pub pod_mtu: OverlayMtu,
+    /// Segment size of this node's pods in bytes: what every link takes that their packets leave through.
+    pub segment_size: u32,
+    /// The uplink with the segment size it is raised to, where it is.
+    pub raise: Option<(IfName, u32)>,
     /// How each other node is reached.
     pub peers: Vec<Peer>,
 }
@@ -48,6 +53,11 @@ pub struct Tunnel {
     pub neighbours: Vec<Neighbour>,
     /// Which node each MAC is on.
     pub fdb: Vec<Fdb>,
+    /// What keeps strangers out; absent where everybody is heard.
+    pub filter: Option<TunnelFilter>,
+    /// Underlay addresses of all other nodes: also those that are reached directly may still send, or send
+    /// again, in VXLAN.
+    pub senders: Vec<IpAddr>,
 }
 
 /// A gateway on a link.
@@ -98,6 +108,8 @@ impl Desired {
             own: Vec::new(),
             sysctls: Vec::new(),
             pod_mtu: OverlayMtu::default(),
+            segment_size: SEGMENT_SIZE,
+            raise: None,
             peers: Vec::new(),
         }
     }
@@ -130,19 +142,42 @@ impl Desired {
         let others = cluster.nodes.iter().filter(|node| node.name != settings.node);
         let peers = others.map(|node| work.peer(node)).collect();
         let device = (!work.fdb.is_empty()).then(|| vxlan(settings, uplink, me, pod_mtu));
+        let filter = TunnelFilter { underlay: uplink.underlay(), vni: settings.vni, port: settings.port };
         let Work { hops, routes, neighbours, fdb, .. } = work;
         let tunnel = device.map(|device| Tunnel {
             addresses: own_addresses(me),
             sysctls: vec![
                 (sysctl::rp_filter(&device.name), "2".to_owned()),
                 (sysctl::accept_ra(&device.name), "0".to_owned()),
-            ],
+            ]
+            .into_iter()
+            .chain(forwarding_on(cluster, &device.name))
+            .collect(),
             device,
             neighbours,
             fdb,
+            filter: settings.peers_only.then_some(filter),
+            senders: senders(settings, uplink, cluster),
         });
-        let sysctls = forwarding(cluster);
-        Ok(Self { tunnel, hops, routes, own: me.subnets.clone(), sysctls, pod_mtu, peers })
+        let sysctls = forwarding(cluster, &uplink.name);
+        // A VXLAN device segments in software whatever is larger (linux 6.18): worse than small segments.
+        let most = if tunnel.is_some() { SEGMENT_SIZE } else { u32::MAX };
+        Ok(Self {
+            segment_size: uplink.segment_size.min(most),
+            raise: settings
+                .uplink_segment_size
+                .filter(|_| tunnel.is_none())
+                .map(|size| size.min(uplink.segments.most))
+                .filter(|size| uplink.segments.takes() < *size)
+                .map(|size| (uplink.name.clone(), size)),
+            tunnel,
+            hops,
+            routes,
+            own: me.subnets.clone(),
+            sysctls,
+            pod_mtu,
+            peers,
+        })
     }
 
     /// The peer that `step` serves, so that a refusal can name it.
@@ -274,16 +309,31 @@ fn vxlan(settings: &Settings, uplink: &Uplink, me: &Member, mtu: OverlayMtu) -> 
     }
 }
 
+fn senders(settings: &Settings, uplink: &Uplink, cluster: &Cluster) -> Vec<IpAddr> {
+    let others = cluster.nodes.iter().filter(|node| node.name != settings.node);
+    others.map(|node| node.address).filter(|ip| ip.is_ipv4() == uplink.local.is_ipv4()).collect()
+}
+
 /// One address per family, as a host address, so that no route to the subnet comes with it.
 fn own_addresses(me: &Member) -> Vec<IpNetwork> {
     let first = |v4: bool| me.subnets.iter().find(|subnet| subnet.is_ipv4() == v4);
     [first(true), first(false)].into_iter().flatten().map(|subnet| IpNetwork::from(subnet.ip())).collect()
 }
 
-fn forwarding(cluster: &Cluster) -> Vec<(String, String)> {
+/// Of the node first: that sets every link's.
+fn forwarding(cluster: &Cluster, uplink: &IfName) -> Vec<(String, String)> {
     let mut keys = vec![sysctl::IPV4_FORWARD];
     if cluster.networks.iter().any(IpNetwork::is_ipv6) {
         keys.push(sysctl::IPV6_FORWARD);
     }
-    keys.into_iter().map(|key| (key.to_owned(), "1".to_owned())).collect()
+    let node = keys.into_iter().map(|key| (key.to_owned(), "1".to_owned()));
+    node.chain(forwarding_on(cluster, uplink)).collect()
+}
+
+fn forwarding_on(cluster: &Cluster, link: &IfName) -> Vec<(String, String)> {
+    let mut keys = vec![sysctl::ipv4_forwarding(link)];
+    if cluster.networks.iter().any(IpNetwork::is_ipv6) {
+        keys.push(sysctl::ipv6_forwarding(link));
+    }
+    keys.into_iter().map(|key| (key, "1".to_owned())).collect()
 }

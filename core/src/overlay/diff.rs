@@ -13,8 +13,9 @@ use super::snapshot::{Link, Snapshot};
 use super::{is_tunnel_if, sysctl};
 use crate::link::Mac;
 use crate::names::IfName;
-use crate::step::{Fdb, LinkRef, Neighbour, Nexthop, Ns, Put, Route, Step, Via};
+use crate::step::{Fdb, LinkChange, LinkRef, Neighbour, Nexthop, Ns, Put, Route, Step, Via};
 
+mod filter;
 mod tunnel;
 
 /// First number of our nexthop objects ('F' in the top byte, far from anyone who counts from one).
@@ -26,8 +27,13 @@ const FIRST_NEXTHOP: u32 = 0x4600_0000;
 pub fn diff(want: &Desired, have: &Snapshot) -> Vec<Step> {
     let mut work = Diff::new(want, have);
     let tunnel = want.tunnel.as_ref();
+    work.filter(tunnel);
     if let Some(tunnel) = tunnel {
         work.tunnel(tunnel);
+    }
+    if let Some((uplink, size)) = &want.raise {
+        let change = LinkChange { segment_size: Some(*size), ..LinkChange::default() };
+        work.steps.push(Step::SetLink(LinkRef::node(uplink.clone()), change));
     }
     work.settings();
     let empty = (Vec::new(), Vec::new());
@@ -37,6 +43,7 @@ pub fn diff(want: &Desired, have: &Snapshot) -> Vec<Step> {
     let hops = work.nexthops();
     work.routes(&hops);
     work.stale_links();
+    work.stale_senders(tunnel);
     work.steps.append(&mut work.away);
     work.steps
 }

@@ -3,6 +3,8 @@
 
 pub mod cluster;
 pub mod settings;
+pub mod filter;
+pub mod guard;
 pub mod peer;
 pub mod desired;
 pub mod snapshot;
@@ -35,6 +37,18 @@ pub mod sysctl {
     #[must_use]
     pub fn rp_filter(link: &IfName) -> String {
         format!("net/ipv4/conf/{link}/rp_filter")
+    }
+
+    /// Whether IPv4 packets that arrive on `link` are forwarded.
+    #[must_use]
+    pub fn ipv4_forwarding(link: &IfName) -> String {
+        format!("net/ipv4/conf/{link}/forwarding")
+    }
+
+    /// Whether IPv6 packets that arrive on `link` are forwarded.
+    #[must_use]
+    pub fn ipv6_forwarding(link: &IfName) -> String {
+        format!("net/ipv6/conf/{link}/forwarding")
     }
 
     /// Whether `link` listens to router advertisements: 0 never, 1 unless the node forwards, 2 always.

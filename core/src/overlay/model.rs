@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::filter::FilterSeen;
 use super::snapshot::{Link, Observe, Snapshot, VxlanSeen};
 use super::{is_tunnel_if, sysctl};
 use crate::kernel::{Kernel, KernelError};
-use crate::link::Mac;
+use crate::link::{Mac, SegmentSizes};
 use crate::names::IfName;
 use crate::step::{Fdb, LinkChange, LinkRef, Neighbour, Nexthop, Outcome, Put, Route, Step, Via, Vxlan};
 
@@ -37,6 +38,14 @@ pub struct OverlayModel {
     pub fdb: BTreeSet<(IfName, Fdb)>,
     /// Settings.
     pub sysctls: BTreeMap<String, String>,
+    /// Chains of the nftables table, but for their rules.
+    pub chains: BTreeSet<String>,
+    /// Marks of the tunnel's filter.
+    pub filter: Vec<String>,
+    /// Whom it lets through.
+    pub senders: BTreeSet<IpAddr>,
+    /// Every node that was forwarded to at some moment, though the filter did not let it through.
+    pub deaf_to: BTreeSet<IpAddr>,
     /// Every destination that was without a route of ours at some moment of the last application,
     /// though it had one before.
     pub interrupted: BTreeSet<IpNetwork>,
@@ -53,13 +62,18 @@ impl OverlayModel {
             up: true,
             mtu,
             mac: None,
+            segments: SegmentSizes::default(),
             addresses: addresses.to_vec(),
             vxlan: None,
         };
         let links = BTreeMap::from([(uplink.clone(), link)]);
         let sysctls = [(sysctl::IPV4_FORWARD, "0"), (sysctl::IPV6_FORWARD, "0")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let accept_ra = [(sysctl::accept_ra(uplink), "1".to_owned())];
+        let accept_ra = [
+            (sysctl::accept_ra(uplink), "1".to_owned()),
+            (sysctl::ipv4_forwarding(uplink), "0".to_owned()),
+            (sysctl::ipv6_forwarding(uplink), "0".to_owned()),
+        ];
         Self {
             links,
             default_links: vec![uplink.clone()],
@@ -104,6 +118,7 @@ impl OverlayModel {
             up: false,
             mtu: device.mtu,
             mac: Some(device.mac),
+            segments: SegmentSizes::default(),
             addresses: Vec::new(),
             vxlan: Some(VxlanSeen {
                 vni: device.vni.get(),
@@ -114,8 +129,25 @@ impl OverlayModel {
             }),
         };
         self.links.insert(device.name.clone(), link);
+        for key in [sysctl::ipv4_forwarding(&device.name), sysctl::ipv6_forwarding(&device.name)] {
+            self.sysctls.insert(key, "0".to_owned());
+        }
         self.sysctls.insert(sysctl::rp_filter(&device.name), "0".to_owned());
         self.sysctls.insert(sysctl::accept_ra(&device.name), "1".to_owned());
+        Ok(())
+    }
+
+    fn change_vxlan(&mut self, device: &Vxlan) -> Result<(), i32> {
+        if !self.links.contains_key(&device.uplink) {
+            return Err(ENODEV);
+        }
+        let vxlan = self.links.get_mut(&device.name).and_then(|link| link.vxlan.as_mut()).ok_or(ENODEV)?;
+        if vxlan.port != device.port || vxlan.vni != device.vni.get() {
+            return Err(EINVAL);
+        }
+        vxlan.local = Some(device.local);
+        vxlan.uplink = Some(device.uplink.clone());
+        vxlan.learning = false;
         Ok(())
     }
 
@@ -127,6 +159,7 @@ impl OverlayModel {
         let link = self.link(target)?;
         link.up = change.up.unwrap_or(link.up);
         link.mtu = change.mtu.unwrap_or(link.mtu);
+        link.segments = change.segment_size.map_or(link.segments, SegmentSizes::of);
         if let Some(mac) = change.mac {
             link.mac = Some(mac);
             self.neighbours.retain(|(name, _), _| *name != target.name);
@@ -161,6 +194,7 @@ impl OverlayModel {
     fn put(&mut self, step: &Step) -> Result<(), i32> {
         match step {
             Step::CreateVxlan(device) => self.create_vxlan(device),
+            Step::ChangeVxlan(device) => self.change_vxlan(device),
             Step::SetLink(link, change) => self.set_link(link, change),
             Step::AddAddr(link, addr, _) => {
                 self.link(link)?.addresses.push(*addr);
@@ -182,9 +216,24 @@ impl OverlayModel {
             Step::SetSysctl(_, key, value) => {
                 let old = self.sysctls.get_mut(key).ok_or(ENODEV)?;
                 value.clone_into(old);
+                self.spread(key, value);
                 Ok(())
             }
             _ => Err(EINVAL),
+        }
+    }
+
+    /// Forwarding of the node is that of all its links.
+    fn spread(&mut self, key: &str, value: &str) {
+        let (prefix, suffix) = match key {
+            sysctl::IPV4_FORWARD => ("net/ipv4/conf/", "/forwarding"),
+            sysctl::IPV6_FORWARD => ("net/ipv6/conf/", "/forwarding"),
+            _ => return,
+        };
+        for (key, own) in &mut self.sysctls {
+            if key.starts_with(prefix) && key.ends_with(suffix) {
+                value.clone_into(own);
+            }
         }
     }
 
@@ -211,8 +260,22 @@ impl OverlayModel {
             Step::DropFdb(link, fdb) => {
                 self.fdb.remove(&(link.name.clone(), *fdb));
             }
-            // The table is not part of the model: it is as it should be.
-            Step::PutMasquerade(_) | Step::PutGuard | Step::DropMasquerade(_) | Step::DropTable => {
+            Step::PutSenders(new) => self.senders.extend(&new.addresses),
+            Step::DropSenders(old) => self.senders.retain(|ip| !old.addresses.contains(ip)),
+            Step::PutTunnelFilter(filter) => self.filter = filter.marks(),
+            Step::DropTunnelFilter => {
+                self.filter.clear();
+                self.senders.clear();
+            }
+            Step::PutMasquerade(masquerade) => {
+                let new = self.chains.insert(masquerade.chain.clone());
+                return Ok(if new { Outcome::Done } else { Outcome::AlreadySo });
+            }
+            Step::DropMasquerade(chain) => {
+                self.chains.remove(chain);
+            }
+            // The rest of the table is not part of the model: it is as it should be.
+            Step::PutGuard | Step::DropTable => {
                 return Ok(Outcome::AlreadySo);
             }
             _ => self.put(step).map_err(|errno| KernelError::from_errno(step, errno, None))?,
@@ -223,7 +286,15 @@ impl OverlayModel {
 
 impl Kernel for OverlayModel {
     fn apply(&mut self, steps: &[Step]) -> Vec<Result<Outcome, KernelError>> {
-        steps.iter().map(|step| self.apply_one(step)).collect()
+        let one = |step: &Step| {
+            let result = self.apply_one(step);
+            if !self.filter.is_empty() {
+                let nodes = self.fdb.iter().map(|(_, fdb)| fdb.node);
+                self.deaf_to.extend(nodes.filter(|node| !self.senders.contains(node)));
+            }
+            result
+        };
+        steps.iter().map(one).collect()
     }
 }
 
@@ -234,6 +305,8 @@ impl Observe for OverlayModel {
         let ids = self.nexthops.keys().chain(&self.foreign_nexthops);
         Ok(Snapshot {
             links: self.links.values().cloned().collect(),
+            pods: Vec::new(),
+            pod_routes: Vec::new(),
             default_links: self.default_links.clone(),
             routes: self.routes.values().cloned().collect(),
             nexthops: self.nexthops.values().cloned().collect(),
@@ -243,6 +316,11 @@ impl Observe for OverlayModel {
                 .collect(),
             fdb: self.fdb.iter().filter(|(link, _)| ours(link)).cloned().collect(),
             sysctls: self.sysctls.clone(),
+            filter: FilterSeen {
+                marks: self.filter.clone(),
+                senders: self.senders.iter().copied().collect(),
+            },
+            chains: self.chains.iter().cloned().collect(),
         })
     }
 }

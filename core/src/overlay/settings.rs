@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 
-use crate::link::{Underlay, UnderlayMtu, Vni};
+use crate::link::{SegmentSizes, Underlay, UnderlayMtu, Vni};
 use crate::names::{IfName, NodeName};
 
 /// How packets travel to the other nodes.
@@ -59,6 +59,10 @@ pub struct Settings {
     pub vni: Vni,
     /// VXLAN's UDP port.
     pub port: u16,
+    /// Whether VXLAN packets count only from nodes of the cluster.
+    pub peers_only: bool,
+    /// Segment size in bytes that the uplink is raised to; `None` leaves it as it is.
+    pub uplink_segment_size: Option<u32>,
 }
 
 /// The link towards the other nodes.
@@ -72,10 +76,16 @@ pub struct Uplink {
     pub addresses: Vec<IpNetwork>,
     /// Source address of tunnels.
     pub local: IpAddr,
+    /// Largest segments it takes.
+    pub segments: SegmentSizes,
+    /// What every link takes that packets leave the node through, this one included, in bytes.
+    pub segment_size: u32,
 }
 
 impl Uplink {
-    pub(super) fn underlay(&self) -> Underlay {
+    /// Family of the tunnel's outer packets.
+    #[must_use]
+    pub fn underlay(&self) -> Underlay {
         if self.local.is_ipv4() { Underlay::V4 } else { Underlay::V6 }
     }
 

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::filter::FilterSeen;
 use crate::kernel::{Kernel, KernelError};
-use crate::link::Mac;
+use crate::link::{Mac, SegmentSizes};
 use crate::names::IfName;
 use crate::step::{Fdb, Neighbour, Nexthop, Route};
 
@@ -24,8 +25,12 @@ pub trait Observe: Kernel {
 pub struct Snapshot {
     /// Every link but the pods'.
     pub links: Vec<Link>,
+    /// The node's ends of pods' links, each with the largest segments it takes.
+    pub pods: Vec<(IfName, SegmentSizes)>,
     /// Links of default routes, best first.
     pub default_links: Vec<IfName>,
+    /// Routes of ours to pods of this node, each with the node's end of the pod's link.
+    pub pod_routes: Vec<(IpNetwork, IfName)>,
     /// Routes of the main table with our protocol number, but the pods'.
     pub routes: Vec<Route>,
     /// Nexthop objects with our protocol number.
@@ -38,6 +43,10 @@ pub struct Snapshot {
     pub fdb: Vec<(IfName, Fdb)>,
     /// Settings that matter, by their key in [`super::sysctl`].
     pub sysctls: BTreeMap<String, String>,
+    /// Whom the tunnel hears.
+    pub filter: FilterSeen,
+    /// Chains of our nftables table.
+    pub chains: Vec<String>,
 }
 
 /// A link.
@@ -51,6 +60,8 @@ pub struct Link {
     pub mtu: u32,
     /// Ethernet address.
     pub mac: Option<Mac>,
+    /// Largest segments it takes.
+    pub segments: SegmentSizes,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNetwork>,
     /// What kind of tunnel it is, if it is a VXLAN device.

@@ -27,9 +27,11 @@ const IFLA_INET_CONF: u16 = 1;
 /// for a grace period (`veth_init_queues`, drivers/net/veth.c).
 pub(crate) fn create_veth(veth: &VethPair, host_index: u32, pod_index: u32, pod_ns: RawFd) -> Request {
     let mut peer = named(&veth.pod, veth.pod_mac, veth.mtu.get());
+    peer.attributes.extend(veth.segment_size.into_iter().flat_map(segment_sizes));
     peer.header.index = pod_index;
     peer.attributes.push(LinkAttribute::NetNsFd(pod_ns));
     let mut host = named(&veth.host, veth.host_mac, veth.mtu.get());
+    host.attributes.extend(veth.segment_size.into_iter().flat_map(segment_sizes));
     host.header.index = host_index;
     for end in [&mut host, &mut peer] {
         end.attributes.extend([LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]);
@@ -70,6 +72,33 @@ pub(crate) fn create_ifb(ifb: &Ifb) -> Request {
     Request::new(RTM_NEWLINK, NEW, &message)
 }
 
+/// What the kernel changes in place: neither network identifier nor port, which it takes as a change even
+/// where they are the same.
+pub(crate) fn change_vxlan(vxlan: &Vxlan, index: u32, uplink_index: u32) -> Request {
+    let mut message = at(index);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vxlan),
+        LinkInfo::Data(InfoData::Vxlan(vec![
+            InfoVxlan::Link(uplink_index),
+            match vxlan.local {
+                IpAddr::V4(ip) => InfoVxlan::Local(ip),
+                IpAddr::V6(ip) => InfoVxlan::Local6(ip),
+            },
+            InfoVxlan::Learning(false),
+        ])),
+    ]));
+    Request::new(RTM_NEWLINK, 0, &message)
+}
+
+fn segment_sizes(size: u32) -> [LinkAttribute; 4] {
+    [
+        LinkAttribute::GsoMaxSize(size),
+        LinkAttribute::GroMaxSize(size),
+        LinkAttribute::GsoIpv4MaxSize(size),
+        LinkAttribute::GroIpv4MaxSize(size),
+    ]
+}
+
 fn named(name: &IfName, mac: Mac, mtu: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes = vec![
@@ -88,6 +117,7 @@ pub(crate) fn change(index: u32, change: &LinkChange) -> Request {
     }
     message.attributes.extend(change.mtu.map(LinkAttribute::Mtu));
     message.attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.extend(change.segment_size.into_iter().flat_map(segment_sizes));
     message.attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
     let mut families = Vec::new();
     if !change.ipv4.is_empty() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod element;
 pub(crate) mod expr;
+pub(crate) mod senders;
 
 use flatnet_core::step::TABLE;
 use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NlasIterator};
@@ -21,7 +22,9 @@ const DELCHAIN: u16 = SUBSYSTEM << 8 | 5;
 const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
 const GETRULE: u16 = SUBSYSTEM << 8 | 7;
 const DELRULE: u16 = SUBSYSTEM << 8 | 8;
+const GETCHAIN: u16 = SUBSYSTEM << 8 | 4;
 const NEWSET: u16 = SUBSYSTEM << 8 | 9;
+const DELSET: u16 = SUBSYSTEM << 8 | 11;
 const NEWSETELEM: u16 = SUBSYSTEM << 8 | 12;
 const GETSETELEM: u16 = SUBSYSTEM << 8 | 13;
 const DELSETELEM: u16 = SUBSYSTEM << 8 | 14;
@@ -186,6 +189,11 @@ fn comment(text: &str) -> Vec<u8> {
     data
 }
 
+/// The text of such a comment.
+fn comment_text(data: &[u8]) -> String {
+    String::from_utf8_lossy(data.get(2..).unwrap_or_default()).trim_end_matches('\0').to_owned()
+}
+
 /// A rule as the kernel shows it.
 #[derive(Debug)]
 pub(crate) struct SeenRule {
@@ -210,6 +218,10 @@ impl SeenRule {
             }
         }
         Ok(seen)
+    }
+
+    pub(crate) fn comment(&self) -> String {
+        comment_text(&self.userdata)
     }
 
     /// Whether it is `rule`: the same comment, and expression by expression everything that we ask for.

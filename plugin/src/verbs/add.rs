@@ -204,6 +204,7 @@ fn make(
         sysctls: conf.sysctls.clone(),
         node_sysctls: if source.settings.alone { node_sysctls(&attachment) } else { Vec::new() },
         masquerade: source.settings.masquerade.clone(),
+        segment_size: source.settings.segment_size,
     };
     apply(kernel, state, &attachment, &attach::plan_add(&attachment, &extras))?;
     let stale = PodPorts::of(&attachment).map(|ports| ports.stale_flows()).unwrap_or_default();

@@ -46,6 +46,11 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniE
     let seen = seen::attachment(&mut kernel, &record)?;
     let extra = routes(&conf, &record);
     attach::check(&record, &extra, &promise, &seen).map_err(|e| CniError::new(Code::Differs, e))?;
+    // Only an agent says what it should be.
+    if let Ok(Some(node)) = state.snapshot() {
+        attach::check_segments(&record, node.segment_size, &seen)
+            .map_err(|e| CniError::new(Code::Differs, e))?;
+    }
     if !record.limits.is_empty() {
         let seen = seen::limits(&mut kernel, &record)?;
         shaping::check(&record.host_ifname, record.limits, seen)

@@ -2,6 +2,7 @@
 //! with a real `flatnetd`. A pod is an address on the node's `lo`, which is all that the agent sees of one.
 
 mod node;
+mod traffic;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use netns_fixtures::probe::{Ping, Pong};
 use netns_fixtures::{Fabric, FixtureError};
 
 pub use node::AgentNode;
+pub use traffic::{Loss, Traffic};
 
 /// Long enough for a busy machine; nothing waits this long where all is well.
 pub const SOON: Duration = Duration::from_secs(10);

@@ -51,6 +51,15 @@ impl AgentNode {
         std::fs::write(&self.config, text).expect("write the configuration");
     }
 
+    /// Adds keys to the agent's configuration.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn configure_more(&self, lines: &str) {
+        let mut file = File::options().append(true).open(&self.config).expect("open the configuration");
+        writeln!(file, "{lines}").expect("write the configuration");
+    }
+
     fn command(&self, verb: &str) -> Command {
         #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
         let mut command = Command::new(program("flatnetd"));
@@ -70,8 +79,44 @@ impl AgentNode {
     /// # Panics
     /// It cannot be started.
     pub fn start(&mut self) {
-        let log = File::options().create(true).append(true).open(&self.log).expect("open the log");
+        let command = self.command("run");
+        self.start_as(command);
+    }
+
+    /// Starts the agent with these variables in its environment.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         let mut command = self.command("run");
+        command.envs(environment.iter().copied());
+        self.start_as(command);
+    }
+
+    /// Starts the agent through another program, as a wrapper that replaces itself with it.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_through(&mut self, wrapper: &[&str]) {
+        #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program("flatnetd")).arg("run").arg("--config").arg(&self.config);
+        command.stdin(Stdio::null());
+        self.node.ns.enter_for_child(&mut command).expect("enter the node");
+        self.start_as(command);
+    }
+
+    /// The agent's process id.
+    ///
+    /// # Panics
+    /// It does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.agent.as_ref().map(KillOnDrop::id).expect("the agent runs")
+    }
+
+    fn start_as(&mut self, mut command: Command) {
+        let log = File::options().create(true).append(true).open(&self.log).expect("open the log");
         let child = command.stderr(log).spawn().expect("start the agent");
         self.agent = Some(KillOnDrop::new(child));
     }
@@ -144,14 +189,51 @@ impl AgentNode {
     /// It fails.
     #[must_use]
     pub fn plugin_with(&self, verb: &str, container: &str, pod: &NetNs, runtime: &Value) -> Value {
-        let conf = json!({
-            "cniVersion": "1.1.0", "name": "flatnet", "type": "flatnet", "stateDir": self.state,
-            "runtimeConfig": runtime,
-        });
+        self.run_plugin(verb, container, &pod.path(), ("runtimeConfig", runtime))
+            .unwrap_or_else(|text| panic!("{verb} {container}: {text}"))
+    }
+
+    /// The same for a namespace at a path of the caller's choice.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn plugin_at(&self, verb: &str, container: &str, netns: &Path) {
+        let answer = self.run_plugin(verb, container, netns, ("prevResult", &Value::Null));
+        assert!(answer.is_ok(), "{verb} {container}: {answer:?}");
+    }
+
+    /// The same, with the result of an ADD where the verb wants it.
+    ///
+    /// # Errors
+    /// What the plugin answered.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub fn try_plugin(
+        &self,
+        verb: &str,
+        container: &str,
+        pod: &NetNs,
+        before: Option<&Value>,
+    ) -> Result<Value, String> {
+        self.run_plugin(verb, container, &pod.path(), ("prevResult", before.unwrap_or(&Value::Null)))
+    }
+
+    /// `more` is a further key of the configuration.
+    fn run_plugin(
+        &self,
+        verb: &str,
+        container: &str,
+        netns: &Path,
+        more: (&str, &Value),
+    ) -> Result<Value, String> {
+        let mut conf =
+            json!({ "cniVersion": "1.1.0", "name": "flatnet", "type": "flatnet", "stateDir": self.state });
+        conf[more.0] = more.1.clone();
         #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
         let mut command = Command::new(program("flatnet"));
         command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", container).env("CNI_IFNAME", "eth0");
-        command.env("CNI_NETNS", pod.path()).env("CNI_PATH", "/opt/cni/bin");
+        command.env("CNI_NETNS", netns).env("CNI_PATH", "/opt/cni/bin");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         self.node.ns.enter_for_child(&mut command).expect("enter the node");
         let mut child = command.spawn().expect("start the plugin");
@@ -160,8 +242,10 @@ impl AgentNode {
         drop(stdin);
         let output = child.wait_with_output().expect("the plugin ends");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{verb} {container}: {text}");
-        serde_json::from_str(&text).unwrap_or_default()
+        if !output.status.success() {
+            return Err(text);
+        }
+        Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
     /// GETs a path from the agent and answers with the whole response.

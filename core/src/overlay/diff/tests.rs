@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kernel::Kernel;
-use crate::link::{UnderlayMtu, Vni};
+use crate::link::{SegmentSizes, UnderlayMtu, Vni};
 use crate::overlay::cluster::{Cluster, RawCluster, RawNetwork, RawNode};
 use crate::overlay::model::OverlayModel;
 use crate::overlay::peer::{PeerProblem, Reach};
@@ -25,7 +25,14 @@ fn cluster(nodes: &[(u8, bool, bool)]) -> Cluster {
 }
 
 fn settings(backend: Backend, vni: u32) -> Settings {
-    Settings { node: "n0".parse().unwrap(), backend, vni: Vni::try_from(vni).unwrap(), port: 8472 }
+    Settings {
+        node: "n0".parse().unwrap(),
+        backend,
+        vni: Vni::try_from(vni).unwrap(),
+        port: 8472,
+        peers_only: true,
+        uplink_segment_size: None,
+    }
 }
 
 fn uplink() -> Uplink {
@@ -34,6 +41,8 @@ fn uplink() -> Uplink {
         mtu: UnderlayMtu(1500),
         addresses: vec!["192.0.2.1/24".parse().unwrap()],
         local: "192.0.2.1".parse().unwrap(),
+        segments: SegmentSizes::default(),
+        segment_size: 196_608,
     }
 }
 
@@ -67,31 +76,37 @@ fn routes_come_last_and_dual_stack_shares_the_forwarding_entry() {
     assert_eq!(
         steps,
         [
+            "add 192.0.2.3 in set vxlan-peers4 of table inet flatnet",
+            "drop vxlan 1 of strangers on port 8472",
             "create vxlan flat.1 id 1 on eth0",
             "add address 10.244.0.0/32 to flat.1 on node",
             "add address fd00:10:244::/128 to flat.1 on node",
             "set sysctl net/ipv4/conf/flat.1/rp_filter=2 on node",
             "set sysctl net/ipv6/conf/flat.1/accept_ra=0 on node",
+            "set sysctl net/ipv4/conf/flat.1/forwarding=1 on node",
+            "set sysctl net/ipv6/conf/flat.1/forwarding=1 on node",
             "set flat.1 on node up",
             "set sysctl net/ipv4/ip_forward=1 on node",
             "set sysctl net/ipv6/conf/eth0/accept_ra=2 on node",
             "set sysctl net/ipv6/conf/all/forwarding=1 on node",
+            "set sysctl net/ipv4/conf/eth0/forwarding=1 on node",
+            "set sysctl net/ipv6/conf/eth0/forwarding=1 on node",
             &format!("add fdb {} to 192.0.2.3 on flat.1 on node", Mac::of_vtep(&"n2".parse().unwrap())),
             &format!(
                 "add neighbour 10.244.2.0 at {} to flat.1 on node",
                 Mac::of_vtep(&"n2".parse().unwrap())
             ),
-            &steps[11],
+            &steps[17],
             "add nexthop 1174405120 via 10.244.2.0 dev flat.1",
-            &steps[13],
+            &steps[19],
             "add route 10.244.2.0/24 nhid 1174405120 on node",
             "add route fd00:10:244:2::/64 nhid 1174405121 on node",
             "add route unreachable 10.244.0.0/24 on node",
             "add route unreachable fd00:10:244::/64 on node",
         ]
     );
-    assert!(steps[11].starts_with("add neighbour fe80::"), "{}", steps[11]);
-    assert!(steps[13].starts_with("add nexthop 1174405121 via fe80::"), "{}", steps[13]);
+    assert!(steps[17].starts_with("add neighbour fe80::"), "{}", steps[17]);
+    assert!(steps[19].starts_with("add nexthop 1174405121 via fe80::"), "{}", steps[19]);
 }
 
 #[test]
@@ -101,6 +116,7 @@ fn auto_goes_direct_where_it_can_and_needs_no_tunnel_without_distant_nodes() {
     assert_eq!(reach, [Reach::Direct, Reach::Vxlan]);
     assert_eq!(want.pod_mtu.get(), 1450);
     let near = desired(Backend::Auto, 1, &[(2, true, false)]);
+    assert_eq!((want.segment_size, near.segment_size), (65536, 196_608), "VXLAN takes no more");
     assert_eq!((near.tunnel, near.pod_mtu.get()), (None, 1450));
 }
 
@@ -160,8 +176,10 @@ fn a_moved_node_keeps_its_route_and_nexthop() {
     let mut kernel = kernel();
     settle(&mut kernel, &desired(Backend::Vxlan, 1, &[(2, true, false)]));
     let steps = text(&settle(&mut kernel, &desired(Backend::Vxlan, 1, &[(2, false, false)])));
-    assert_eq!(steps.len(), 1, "{steps:?}");
-    assert!(steps[0].ends_with("to 198.51.100.3 on flat.1 on node"), "{steps:?}");
+    assert_eq!(steps.len(), 3, "{steps:?}");
+    assert!(steps[0].starts_with("add 198.51.100.3 in set vxlan-peers4"), "{steps:?}");
+    assert!(steps[1].ends_with("to 198.51.100.3 on flat.1 on node"), "{steps:?}");
+    assert!(steps[2].starts_with("delete 192.0.2.3 in set vxlan-peers4"), "{steps:?}");
 }
 
 #[test]
@@ -288,6 +306,7 @@ proptest! {
         let routed = |want: &Desired| want.routes.iter().map(|route| route.dst).collect::<BTreeSet<_>>();
         let stays: BTreeSet<_> = routed(&before).intersection(&routed(&after)).copied().collect();
         prop_assert!(kernel.interrupted.is_disjoint(&stays), "{:?}", kernel.interrupted);
+        prop_assert_eq!(kernel.deaf_to, BTreeSet::new(), "whom we send to, we hear");
     }
 
     /// With nobody else in the cluster, only this node's own subnets remain.
@@ -299,5 +318,6 @@ proptest! {
         prop_assert_eq!(kernel.routes.len(), 2);
         prop_assert!(kernel.nexthops.is_empty() && kernel.fdb.is_empty() && kernel.neighbours.is_empty());
         prop_assert_eq!(kernel.links.len(), 1);
+        prop_assert!(kernel.filter.is_empty() && kernel.senders.is_empty());
     }
 }

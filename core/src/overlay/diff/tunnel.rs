@@ -23,6 +23,8 @@ impl<'a> Diff<'a> {
         let seen = self.have.link(&device.name).filter(|link| !self.gone.contains(&link.name));
         if seen.is_none() {
             self.steps.push(Step::CreateVxlan(device.clone()));
+        } else if seen.and_then(|seen| seen.vxlan.as_ref()).is_some_and(|seen| !is_in_place(seen, device)) {
+            self.steps.push(Step::ChangeVxlan(device.clone()));
         }
         let link = || LinkRef::node(device.name.clone());
         for address in &tunnel.addresses {
@@ -52,15 +54,18 @@ impl<'a> Diff<'a> {
     }
 }
 
-/// Settings that a device is born with.
+/// Settings that a device is born with (`vxlan_nl2conf`, drivers/net/vxlan/vxlan_core.c).
 fn is_same_tunnel(link: &Link, device: &Vxlan) -> bool {
     link.vxlan.as_ref().is_some_and(|seen| {
         seen.vni == device.vni.get()
             && seen.port == device.port
-            && seen.local == Some(device.local)
-            && seen.uplink.as_ref() == Some(&device.uplink)
-            && !seen.learning
+            && seen.local.is_none_or(|local| local.is_ipv4() == device.local.is_ipv4())
     })
+}
+
+/// Settings that can change while packets flow.
+fn is_in_place(seen: &VxlanSeen, device: &Vxlan) -> bool {
+    seen.local == Some(device.local) && seen.uplink.as_ref() == Some(&device.uplink) && !seen.learning
 }
 
 /// The kernel refuses two devices with one VNI on one port. One that was renamed is still known by its MAC,

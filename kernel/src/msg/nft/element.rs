@@ -8,7 +8,7 @@ use netlink_packet_core::{DecodeError, DefaultNla, NLM_F_CREATE, NlasIterator};
 
 use super::super::nfnl::{HEADER, find, nested, text};
 use super::super::{NEW, nla, octets};
-use super::{DELSETELEM, Datatype, GETSETELEM, NEWSETELEM, Set, comment, request};
+use super::{DELSETELEM, Datatype, GETSETELEM, NEWSETELEM, Set, comment, comment_text, request};
 use crate::batch::Request;
 
 use Datatype::{Ipv4, Ipv6, Port, Protocol as Proto};
@@ -130,13 +130,11 @@ fn parse_one(set: &Set, attributes: &[u8]) -> Option<Held> {
             pod_port: half(pod_port)?,
         }
     };
-    let comment = find(attributes, SET_ELEM_USERDATA).unwrap_or_default();
-    let comment =
-        String::from_utf8_lossy(comment.get(2..).unwrap_or_default()).trim_end_matches('\0').to_owned();
+    let comment = comment_text(&find(attributes, SET_ELEM_USERDATA).unwrap_or_default());
     Some(Held { element, comment })
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),

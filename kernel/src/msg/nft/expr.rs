@@ -128,6 +128,34 @@ pub(crate) fn pair_in(v4: bool, set: &str) -> Vec<DefaultNla> {
     vec![address(v4, Side::Source, REG_1), address(v4, Side::Destination, second), lookup(set, None)]
 }
 
+/// "UDP to this port, with this VXLAN network identifier behind the UDP header" (RFC 7348, section 5).
+pub(crate) fn vxlan(to_port: u16, vni: u32) -> Vec<DefaultNla> {
+    const UDP: u8 = 17;
+    const VNI_AT: u32 = 8 + 4;
+    vec![
+        meta(META_L4PROTO, REG_1),
+        equal(&[UDP]),
+        port(REG_1),
+        equal(&to_port.to_be_bytes()),
+        transport(REG_1, VNI_AT, 3),
+        equal(&vni.to_be_bytes()[1..]),
+    ]
+}
+
+/// "Of this family, from an address that is not in this set".
+pub(crate) fn source_not_in(v4: bool, set: &str) -> Vec<DefaultNla> {
+    const NFT_LOOKUP_F_INV: u32 = 1;
+    let lookup = [text(1, set), number(2, REG_1), number(5, NFT_LOOKUP_F_INV)];
+    let mut all = family(v4).to_vec();
+    all.extend([address(v4, Side::Source, REG_1), expression("lookup", &lookup)]);
+    all
+}
+
+/// Counts packets and bytes, as `nft list ruleset` shows them.
+pub(crate) fn counter() -> DefaultNla {
+    expression("counter", &[])
+}
+
 /// Takes the address of the interface it leaves through, and a port of its own.
 pub(crate) fn masquerade() -> DefaultNla {
     const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 1 << 4;
@@ -162,7 +190,14 @@ const fn address_length(v4: bool) -> u32 {
 
 /// The destination port is at the same place in every protocol that has one.
 fn port(register: u32) -> DefaultNla {
-    expression("payload", &[number(1, register), number(2, TRANSPORT_HEADER), number(3, 2), number(4, 2)])
+    transport(register, 2, 2)
+}
+
+fn transport(register: u32, offset: u32, length: u32) -> DefaultNla {
+    expression(
+        "payload",
+        &[number(1, register), number(2, TRANSPORT_HEADER), number(3, offset), number(4, length)],
+    )
 }
 
 fn meta(key: u32, register: u32) -> DefaultNla {
