@@ -11,7 +11,7 @@ export CARGO_TARGET_$(UPPER)_RUSTFLAGS := -C target-feature=+crt-static
 BUILT := target/$(HOST)/release
 PROGRAMS := flatnet flatnetd flatpod
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static protobuf-compiler systemd
+TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static protobuf-compiler systemd containernetworking-plugins iptables
 BENCH_PACKAGES := containernetworking-plugins netavark iptables
 
 # $(call apt,PACKAGES): installs those that are missing.

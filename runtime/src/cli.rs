@@ -4,19 +4,30 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{container, demo};
+use crate::{
+    commands::PodVerb,
+    demo::{self, container},
+    entrance, shim,
+    state::Root,
+    supervisor,
+};
 
 /// A minimal pod runtime for real and simulated nodes.
 #[derive(Debug, Parser)]
 #[command(name = "flatpod", version, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage.")]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage; exec: that of its command.")]
 pub(crate) struct Cli {
+    /// Where flatpod keeps everything
+    #[arg(long, global = true, env = "FLATPOD_ROOT", default_value = "/run/flatpod")]
+    root: PathBuf,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    #[command(flatten)]
+    Pods(PodVerb),
     /// Show a flat pod network on this machine: build it, prove it, remove it
     ///
     /// Builds a fabric with three simulated nodes (n1 and n2 on one segment, n3 behind a router), runs a
@@ -34,6 +45,15 @@ enum Verb {
     /// Become a container's first process (started by flatpod itself)
     #[command(hide = true)]
     ContainerInit(container::InitArgs),
+    /// Supervise a pod (started by flatpod itself)
+    #[command(hide = true)]
+    Supervise(supervisor::SuperviseArgs),
+    /// Keep a container (started by flatpod itself)
+    #[command(hide = true)]
+    Shim(shim::ShimArgs),
+    /// Start a program on a simulated node (used by flatpod itself)
+    #[command(hide = true)]
+    Enter(entrance::EnterArgs),
 }
 
 /// What `flatpod demo` can be told.
@@ -90,10 +110,19 @@ pub(crate) enum Output {
 
 /// Does what was asked, reports an error as one line on stderr.
 pub(crate) fn run(cli: Cli) -> ExitCode {
-    let result = match cli.verb {
+    let root = || Root::open(&cli.root);
+    exit_code(match cli.verb {
+        Verb::Pods(verb) => root().and_then(|root| verb.run(&root)),
         Verb::Demo(args) => demo::run(&args),
         Verb::ContainerInit(args) => container::init(&args),
-    };
+        Verb::Supervise(args) => root().and_then(|root| supervisor::run(&root, &args)),
+        Verb::Shim(args) => shim::run(&args),
+        Verb::Enter(args) => entrance::enter(&args),
+    })
+}
+
+/// The exit code of a result; an error is told on stderr.
+pub(crate) fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         // There is nowhere else to say that stderr is closed.
         let _ = writeln!(std::io::stderr(), "flatpod: {error:#}");

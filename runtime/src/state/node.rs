@@ -1,0 +1,108 @@
+//! A node: the machine itself, or a simulated one with its own network namespace and its own CNI directories.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::file::{read_json, write_json};
+
+/// Where CNI configuration is looked for on a machine.
+const CONF_DIR: &str = "/etc/cni/net.d";
+/// Where plugins are looked for: the convention, and Debian's place.
+const BIN_DIRS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
+/// Where libcni keeps results on a machine.
+const CACHE_DIR: &str = "/var/lib/cni";
+
+/// What is known of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeRecord {
+    pub(crate) name: String,
+    /// Where its network namespace is mounted; `None` is the machine's own.
+    pub(crate) netns: Option<PathBuf>,
+    pub(crate) cni_conf_dir: PathBuf,
+    pub(crate) cni_bin_dirs: Vec<PathBuf>,
+    pub(crate) cni_cache_dir: PathBuf,
+    /// What plugins see at `/var/lib/cni`; `None` is the machine's own.
+    pub(crate) var_lib_cni: Option<PathBuf>,
+    /// Its own addresses.
+    #[serde(default)]
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The longest wait before a container is restarted, in seconds.
+    #[serde(default)]
+    pub(crate) max_restart_period: Option<u64>,
+    /// The switch's end of its cable, when it is on a fabric.
+    #[serde(default)]
+    pub(crate) port: Option<String>,
+}
+
+impl NodeRecord {
+    /// The machine itself as a node.
+    pub(crate) fn machine() -> Result<Self> {
+        let name = nix::unistd::gethostname().context("get the machine's host name")?;
+        Ok(Self {
+            name: name.to_string_lossy().to_lowercase(),
+            netns: None,
+            cni_conf_dir: CONF_DIR.into(),
+            cni_bin_dirs: BIN_DIRS.iter().map(PathBuf::from).collect(),
+            cni_cache_dir: CACHE_DIR.into(),
+            var_lib_cni: None,
+            addresses: vec![],
+            max_restart_period: None,
+            port: None,
+        })
+    }
+}
+
+/// A node's files.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeDir {
+    path: PathBuf,
+    name: String,
+}
+
+impl NodeDir {
+    pub(super) fn new(path: PathBuf, name: &str) -> Self {
+        Self { path, name: name.to_owned() }
+    }
+
+    /// Where its files are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is known of it.
+    pub(crate) fn record(&self) -> Result<NodeRecord> {
+        let hint = || format!("no node {}: make it with `flatpod node create {}`", self.name, self.name);
+        read_json(&self.record_file())?.with_context(hint)
+    }
+
+    /// Remembers it.
+    pub(crate) fn put(&self, record: &NodeRecord) -> Result<()> {
+        write_json(&self.record_file(), record)
+    }
+
+    /// A new simulated node's record, with its directories below its own.
+    pub(crate) fn simulated(&self) -> NodeRecord {
+        let cni = self.path.join("cni");
+        NodeRecord {
+            name: self.name.clone(),
+            netns: Some(self.path.join("net")),
+            cni_conf_dir: cni.join("net.d"),
+            cni_bin_dirs: BIN_DIRS.iter().map(PathBuf::from).collect(),
+            cni_cache_dir: cni.join("cache"),
+            var_lib_cni: Some(cni.join("var-lib-cni")),
+            addresses: vec![],
+            max_restart_period: None,
+            port: None,
+        }
+    }
+
+    pub(super) fn record_file(&self) -> PathBuf {
+        self.path.join("node.json")
+    }
+}
