@@ -7,9 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     commands::PodVerb,
     demo::{self, container},
-    entrance, shim,
+    entrance, probe, shim,
     state::Root,
-    supervisor,
+    supervisor, tools,
 };
 
 /// A minimal pod runtime for real and simulated nodes.
@@ -51,6 +51,16 @@ enum Verb {
     /// Keep a container (started by flatpod itself)
     #[command(hide = true)]
     Shim(shim::ShimArgs),
+    /// Look at a port of a pod (used by flatpod itself)
+    #[command(hide = true)]
+    Probe(probe::ProbeArgs),
+    /// Run a program of the built-in image
+    #[command(hide = true)]
+    Tools {
+        /// The program and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        line: Vec<std::ffi::OsString>,
+    },
     /// Start a program on a simulated node (used by flatpod itself)
     #[command(hide = true)]
     Enter(entrance::EnterArgs),
@@ -117,6 +127,8 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Verb::ContainerInit(args) => container::init(&args),
         Verb::Supervise(args) => root().and_then(|root| supervisor::run(&root, &args)),
         Verb::Shim(args) => shim::run(&args),
+        Verb::Probe(args) => probe::run(&args),
+        Verb::Tools { line } => tools::run(["tools".into()].into_iter().chain(line).collect()),
         Verb::Enter(args) => entrance::enter(&args),
     })
 }

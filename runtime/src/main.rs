@@ -13,6 +13,7 @@ mod enclosure;
 mod entrance;
 mod image;
 mod print;
+mod probe;
 mod sandbox;
 mod shim;
 mod state;

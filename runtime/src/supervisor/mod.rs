@@ -4,9 +4,11 @@
 //! Everything it needs to know is in files, so it can be killed at any moment: containers go on under their shims,
 //! and the next supervisor takes over what it finds. It looks at everything again whenever something happens.
 
+mod care;
 mod decide;
 mod end;
 mod events;
+mod question;
 mod runs;
 mod status;
 mod watch;
@@ -160,7 +162,9 @@ impl Supervisor {
             if decision.finished.is_some() && self.finish()? {
                 return Ok(());
             }
-            let acted = decision.actions.iter().any(|action| !matches!(action, Action::Kill { .. }));
+            // Being asked or killed takes a container a while.
+            let quick = |action: &Action| matches!(action, Action::MakeSandbox | Action::Start { .. });
+            let acted = decision.actions.iter().any(quick);
             let until = |at: Timestamp| {
                 Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
             };
@@ -193,6 +197,7 @@ impl Supervisor {
         for run in self.runs.values_mut() {
             run.look(&self.cgroup)?;
         }
+        self.care_for_all()?;
         if self.pause_is_gone() && self.end.is_none() {
             self.start_over()?;
         }
@@ -246,8 +251,8 @@ impl Supervisor {
             Action::MakeSandbox => self.make_sandbox(),
             Action::Start { name, backoff_step } => self.start(name, *backoff_step),
             Action::Ask { name } => {
-                self.events.normal("Killing", &format!("Stopping container {name}"));
-                self.runs.get_mut(name).map_or(Ok(()), Run::ask)
+                let deadline = self.end.as_ref().map_or(Timestamp::MIN, |end| end.deadline);
+                self.ask(name, deadline)
             }
             Action::Kill { name } => self.runs.get_mut(name).map_or(Ok(()), Run::kill),
         }

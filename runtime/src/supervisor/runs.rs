@@ -19,7 +19,9 @@ use nix::{
 };
 
 use super::{
-    Supervisor, container_cgroup,
+    Supervisor,
+    care::Care,
+    container_cgroup,
     decide::{Seen, State, containers},
     watch::Watch,
 };
@@ -55,6 +57,7 @@ pub(super) struct Run {
     /// Why it cannot be made, and until when we do not try again.
     pub(super) held: Option<(CannotMake, Timestamp)>,
     pub(super) asked_at: Option<Timestamp>,
+    pub(super) care: Care,
 }
 
 impl Run {
@@ -68,6 +71,7 @@ impl Run {
             state: State::Never,
             held: None,
             asked_at: None,
+            care: Care::default(),
         }
     }
 
@@ -132,12 +136,8 @@ impl Run {
         }
     }
 
-    /// Asks it to end.
+    /// Sends it the signal that asks it to end.
     pub(super) fn ask(&mut self) -> Result<()> {
-        if self.started.is_none() {
-            // It will have started in a moment.
-            return Ok(());
-        }
         self.asked_at = Some(Timestamp::now());
         self.signal(Signal::SIGTERM)
     }
@@ -189,6 +189,7 @@ impl Run {
             self.record = Some(next);
         }
         (self.state, self.started, self.asked_at, self.shim) = (State::Never, None, None, None);
+        self.care = Care::default();
         Ok(())
     }
 }
@@ -266,7 +267,7 @@ impl Supervisor {
         let shim = spawn_shim(&attempt)?;
         let run = self.runs.get_mut(&container.name).context("every container has a run")?;
         (run.record, run.shim, run.started, run.asked_at) = (Some(record), Some(shim), None, None);
-        run.state = State::Active { started: false };
+        (run.state, run.care) = (State::Active { started: false }, Care::default());
         Ok(None)
     }
 

@@ -127,7 +127,11 @@ impl Supervisor {
         Ok(ContainerStatus {
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
-            ready: if init && !is_sidecar(container) { done } else { started },
+            ready: if init && !is_sidecar(container) {
+                done
+            } else {
+                started && run.is_some_and(|run| run.care.is_ready(container))
+            },
             restart_count: run
                 .and_then(|run| run.record)
                 .map_or(0, |record| i32::try_from(record.attempt).unwrap_or(i32::MAX)),

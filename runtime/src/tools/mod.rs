@@ -83,7 +83,8 @@ pub(crate) fn called_as(args: &[OsString]) -> Option<Result<ExitCode>> {
     Some(run(line))
 }
 
-fn run(line: Vec<OsString>) -> Result<ExitCode> {
+/// Runs a tool by its command line, which begins with a word for the program.
+pub(crate) fn run(line: Vec<OsString>) -> Result<ExitCode> {
     match Tools::parse_from(line).tool {
         Tool::Pause => small::pause(),
         Tool::Netexec(args) => netexec::run(&args),
