@@ -81,6 +81,7 @@ fn output_goes_on_when_its_reader_does_not() {
         lab.pod_dir("p").join("shm/done").exists().then_some(())
     });
     done.expect("nobody waits for a reader");
+    lab.wait("p", "the last line", |_| lab.logs("p", "c").ends_with("\n20000\n"));
     let numbers = lab.logs("p", "c");
     assert!(numbers.lines().eq((1..=20_000).map(|n| n.to_string())), "nothing is lost");
 }

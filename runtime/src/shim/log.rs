@@ -52,20 +52,18 @@ impl CriLog {
         let pending = self.pending.entry(stream).or_default();
         pending.extend_from_slice(bytes);
         let mut records = vec![];
-        loop {
-            let end = pending.iter().take(PIECE + 1).position(|byte| *byte == b'\n');
-            match end {
-                Some(at) => {
-                    records.extend(record(now, stream, 'F', pending.get(..at).unwrap_or_default()));
-                    pending.drain(..=at);
-                }
-                None if pending.len() > PIECE => {
-                    records.extend(record(now, stream, 'P', pending.get(..PIECE).unwrap_or_default()));
-                    pending.drain(..PIECE);
-                }
+        let mut done = 0;
+        while let Some(rest) = pending.get(done..).filter(|rest| !rest.is_empty()) {
+            let end = rest.iter().take(PIECE + 1).position(|byte| *byte == b'\n');
+            let (tag, length, skipped) = match end {
+                Some(at) => ('F', at, 1),
+                None if rest.len() > PIECE => ('P', PIECE, 0),
                 None => break,
-            }
+            };
+            records.extend(record(now, stream, tag, rest.get(..length).unwrap_or_default()));
+            done += length + skipped;
         }
+        pending.drain(..done);
         self.put(&records);
     }
 

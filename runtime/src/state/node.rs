@@ -51,11 +51,28 @@ impl NodeRecord {
             cni_bin_dirs: BIN_DIRS.iter().map(PathBuf::from).collect(),
             cni_cache_dir: CACHE_DIR.into(),
             var_lib_cni: None,
-            addresses: vec![],
+            addresses: machine_addresses()?,
             max_restart_period: None,
             port: None,
         })
     }
+}
+
+/// The machine's first address of each family that others can use, IPv4 first.
+fn machine_addresses() -> Result<Vec<IpAddr>> {
+    let all = nix::ifaddrs::getifaddrs().context("list the machine's addresses")?;
+    let ip = |one: nix::ifaddrs::InterfaceAddress| -> Option<IpAddr> {
+        let address = one.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    let usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    let all: Vec<IpAddr> = all.filter_map(ip).filter(usable).collect();
+    let first = |wanted: fn(&&IpAddr) -> bool| all.iter().find(wanted).copied();
+    Ok([first(|ip| ip.is_ipv4()), first(|ip| ip.is_ipv6())].into_iter().flatten().collect())
 }
 
 /// A node's files.
@@ -104,5 +121,16 @@ impl NodeDir {
 
     pub(super) fn record_file(&self) -> PathBuf {
         self.path.join("node.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_addresses_are_of_use_to_others() {
+        let found = machine_addresses().unwrap();
+        assert!(found.len() <= 2 && found.iter().all(|ip| !ip.is_loopback()), "{found:?}");
     }
 }

@@ -181,6 +181,7 @@ impl Supervisor {
             self.end = Some(End::after(Why::Over(outcome), self.spec_grace()));
             decision = self.decide();
         }
+        self.tell_who_waits(&decision);
         self.put_status(&decision)?;
         for action in &decision.actions {
             self.act(action)?;
@@ -190,6 +191,22 @@ impl Supervisor {
             decision.finished = Some(outcome);
         }
         Ok(decision)
+    }
+
+    /// Says once for every run whose successor has to wait.
+    fn tell_who_waits(&mut self, decision: &Decision) {
+        let meta = &self.pod.metadata;
+        let pod = meta.name.as_deref().unwrap_or_default();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        for name in decision.backing_off.keys() {
+            let Some(run) = self.runs.get_mut(name) else { continue };
+            let attempt = run.record.map(|record| record.attempt);
+            if run.told_to_wait != attempt {
+                run.told_to_wait = attempt;
+                let of = format!("container {name} in pod {pod}_{namespace}({})", self.dir.uid());
+                self.events.warning("BackOff", &format!("Back-off restarting failed {of}"));
+            }
+        }
     }
 
     /// Sees what has changed.

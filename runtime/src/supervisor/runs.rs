@@ -58,6 +58,8 @@ pub(super) struct Run {
     pub(super) held: Option<(CannotMake, Timestamp)>,
     pub(super) asked_at: Option<Timestamp>,
     pub(super) care: Care,
+    /// The run after whose end it was last said that it waits.
+    pub(super) told_to_wait: Option<u32>,
 }
 
 impl Run {
@@ -72,6 +74,7 @@ impl Run {
             held: None,
             asked_at: None,
             care: Care::default(),
+            told_to_wait: None,
         }
     }
 
