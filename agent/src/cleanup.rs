@@ -37,7 +37,10 @@ pub(crate) fn run(local: &Local) -> anyhow::Result<()> {
     if !changes.is_empty() {
         output::say(&format!("removed from the kernel: {changes}"));
     }
-    for file in [state_dir.join("node.json"), status::path(state_dir), run_lock::path(state_dir)] {
+    let mut files = vec![state_dir.join("node.json"), status::path(state_dir), run_lock::path(state_dir)];
+    #[cfg(feature = "etcd")]
+    files.push(crate::store::etcd::memory_path(state_dir));
+    for file in files {
         match remove(&file) {
             Ok(true) => output::say(&format!("removed {}", file.display())),
             Ok(false) => {}

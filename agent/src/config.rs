@@ -7,10 +7,18 @@ use std::path::{Path, PathBuf};
 
 use flatnet_core::link::Vni;
 use flatnet_core::names::{IfName, NodeName};
+use flatnet_core::overlay::flannel::Asked;
 use flatnet_core::overlay::settings::{Backend, Settings};
 use serde::Deserialize;
 
 use crate::yaml;
+
+mod store;
+
+use store::RawStore;
+#[cfg(feature = "etcd")]
+pub(crate) use store::{EtcdConfig, Tls};
+pub(crate) use store::{EtcdOverrides, StoreConfig};
 
 /// Read where no other file is named, if it is there.
 const DEFAULT_FILE: &str = "/etc/flatnet/agent.yaml";
@@ -35,6 +43,7 @@ pub(crate) struct Overrides {
     pub(crate) port: Option<u16>,
     pub(crate) masquerade: Option<bool>,
     pub(crate) store_file: Option<PathBuf>,
+    pub(crate) etcd: EtcdOverrides,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,20 +66,6 @@ struct RawBackend {
     port: Option<u16>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawStore {
-    file: Option<RawFileStore>,
-    etcd: Option<serde::de::IgnoredAny>,
-    kubernetes: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFileStore {
-    path: PathBuf,
-}
-
 /// A configuration that can be acted upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -79,7 +74,7 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) masquerade: bool,
-    pub(crate) cluster_file: PathBuf,
+    pub(crate) store: StoreConfig,
 }
 
 /// The part of a configuration that concerns this machine only.
@@ -162,7 +157,12 @@ impl Config {
         let port = errors.keep("backend.port", (port != 0).then_some(port).ok_or("0 is not a port"));
         let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into());
         let state_dir = errors.keep("stateDir", absolute(&state_dir));
-        let cluster_file = errors.keep("store", raw.store.cluster_file().and_then(|path| absolute(&path)));
+        let asked = Asked {
+            backend: backend.filter(|_| raw.backend.r#type.is_some()),
+            vni: vni.filter(|_| raw.backend.vni.is_some()),
+            port: port.filter(|_| raw.backend.port.is_some()),
+        };
+        let store = raw.store.check(asked, &mut errors);
         let checked = (|| {
             Some(Self {
                 settings: Settings { node: node?, backend: backend?, vni: vni?, port: port? },
@@ -170,7 +170,7 @@ impl Config {
                 state_dir: state_dir?,
                 listen: listen?,
                 masquerade: raw.masquerade.unwrap_or(true),
-                cluster_file: cluster_file?,
+                store: store?,
             })
         })();
         checked.ok_or(ConfigErrors(errors.0))
@@ -183,22 +183,6 @@ struct Errors(Vec<String>);
 impl Errors {
     fn keep<T, E: fmt::Display>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|e| self.0.push(format!("{key}: {e}"))).ok()
-    }
-}
-
-impl RawStore {
-    fn cluster_file(self) -> Result<PathBuf, String> {
-        let absent = |kind| format!("{kind} is not in this build, which has only the file store");
-        match self {
-            Self { etcd: Some(_), .. } => Err(absent("etcd")),
-            Self { kubernetes: Some(_), .. } => Err(absent("kubernetes")),
-            Self { file: Some(file), .. } => Ok(file.path),
-            Self { file: None, .. } => {
-                Err("none is given; write store: { file: { path: /etc/flatnet/cluster.yaml } } \
-                     or use --store-file"
-                    .to_owned())
-            }
-        }
     }
 }
 
@@ -228,9 +212,7 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.backend.vni = over.vni.or(raw.backend.vni);
     raw.backend.port = over.port.or(raw.backend.port);
     raw.masquerade = over.masquerade.or(raw.masquerade);
-    if let Some(path) = over.store_file {
-        raw.store = RawStore { file: Some(RawFileStore { path }), ..RawStore::default() };
-    }
+    raw.store.merge(over.store_file, over.etcd);
     raw
 }
 

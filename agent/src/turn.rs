@@ -185,7 +185,7 @@ mod tests {
     use flatnet_core::overlay::settings::{Backend, Settings};
 
     use super::*;
-    use crate::config::Interface;
+    use crate::config::{Interface, StoreConfig};
 
     fn config() -> Config {
         Config {
@@ -199,7 +199,7 @@ mod tests {
             state_dir: "/nowhere".into(),
             listen: None,
             masquerade: true,
-            cluster_file: "/nowhere".into(),
+            store: StoreConfig::File("/nowhere".into()),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod oracle;
 pub mod plugin;
 pub mod chain;
 pub mod agent;
+pub mod etcd;
 
 use std::path::PathBuf;
 

@@ -26,7 +26,8 @@ pub struct AgentNode {
 }
 
 impl AgentNode {
-    pub(super) fn prepare(node: Node, i: usize, dir: &Path, backend: &str) -> Self {
+    /// A node without an agent yet; `i` names it, and its files below `dir`.
+    pub(crate) fn prepare(node: Node, i: usize, dir: &Path, backend: &str) -> Self {
         for family in [Underlay::V4, Underlay::V6] {
             drop(oracle::command(&node.ns, &format!("ip addr add {} dev lo", pod(i, family))));
         }
@@ -48,6 +49,14 @@ impl AgentNode {
             self.state.display(),
             self.dir.display()
         );
+        self.configure_with(&text);
+    }
+
+    /// Writes the agent's configuration as it is.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn configure_with(&self, text: &str) {
         std::fs::write(&self.config, text).expect("write the configuration");
     }
 
@@ -135,6 +144,17 @@ impl AgentNode {
     /// It fails.
     #[must_use]
     pub fn plugin(&self, verb: &str, container: &str, pod: &NetNs) -> Value {
+        let (done, answer) = self.ask_plugin(verb, container, pod);
+        assert!(done, "{verb} {container}: {answer}");
+        answer
+    }
+
+    /// The same, with whether it succeeded.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn ask_plugin(&self, verb: &str, container: &str, pod: &NetNs) -> (bool, Value) {
         let conf =
             json!({ "cniVersion": "1.1.0", "name": "flatnet", "type": "flatnet", "stateDir": self.state });
         #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
@@ -149,8 +169,7 @@ impl AgentNode {
         drop(stdin);
         let output = child.wait_with_output().expect("the plugin ends");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{verb} {container}: {text}");
-        serde_json::from_str(&text).unwrap_or_default()
+        (output.status.success(), serde_json::from_str(&text).unwrap_or_default())
     }
 
     /// GETs a path from the agent and answers with the whole response.
