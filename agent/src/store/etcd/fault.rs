@@ -41,14 +41,19 @@ impl From<etcd_client::Error> for Fault {
     fn from(error: etcd_client::Error) -> Self {
         match error {
             etcd_client::Error::GRpcStatus(status) => {
-                let cause = std::error::Error::source(&status).map_or(String::new(), chain);
-                let said = status.message();
-                let text = match (said.is_empty(), cause.is_empty()) {
-                    (true, true) => format!("{:?}", status.code()),
-                    (true, false) => cause,
-                    (false, true) => said.to_owned(),
-                    (false, false) => format!("{said}: {cause}"),
-                };
+                let mut text = status.message().to_owned();
+                if text.is_empty() {
+                    text = format!("{:?}", status.code());
+                }
+                let mut source = std::error::Error::source(&status);
+                while let Some(cause) = source {
+                    let said = cause.to_string();
+                    // Each layer repeats the one below.
+                    if !text.contains(&said) {
+                        text = format!("{text}: {said}");
+                    }
+                    source = cause.source();
+                }
                 Self { text, stale: i32::from(status.code()) == OUT_OF_RANGE }
             }
             etcd_client::Error::TransportError(error) => Self::new(chain(&error)),

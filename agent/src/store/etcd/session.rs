@@ -178,7 +178,12 @@ impl Follower {
         match changed {
             None => {}
             Some(Some(revision)) => {
-                tracing::info!(store = "etcd", ?standing, "claim changed");
+                match standing {
+                    Standing::Free(key) => tracing::info!(store = "etcd", %key, "subnet claimed"),
+                    Standing::Outdated(key) => tracing::info!(store = "etcd", %key, "claim published anew"),
+                    Standing::Unusable(key) => tracing::info!(store = "etcd", %key, "subnet given back"),
+                    Standing::Held(_) | Standing::Lost { .. } | Standing::Full => {}
+                }
                 agenda.echo = Some((revision, now + ECHO));
                 agenda.look = now + GATHER;
             }

@@ -45,9 +45,13 @@ fn the_first_subnet_of_an_empty_network_is_never_the_networks_own() {
 fn the_lease_of_ones_address_comes_first_then_the_previous_subnet() {
     let mine = entry("10.5.9.0-24", "192.0.2.1", 5);
     let node = me(Some("10.5.7.0-24"), Pods::None);
-    assert_eq!(stand(&node, &[mine.clone()]), Standing::Outdated(mine.key), "flannel's has no name");
+    assert_eq!(
+        stand(&node, std::slice::from_ref(&mine)),
+        Standing::Outdated(mine.key),
+        "flannel's has no name"
+    );
     let named = Entry { offer: Ok(node.offer.clone()), ..mine };
-    assert_eq!(stand(&node, &[named.clone()]), Standing::Held(named.key));
+    assert_eq!(stand(&node, std::slice::from_ref(&named)), Standing::Held(named.key));
     assert_eq!(stand(&node, &[entry("10.5.9.0-24", "192.0.2.2", 5)]), free_key("10.5.7.0-24"));
 }
 
@@ -56,7 +60,7 @@ fn a_node_whose_address_changed_knows_its_own() {
     let node = me(Some("10.5.7.0-24"), Pods::Some);
     let old =
         Entry { key: "10.5.7.0-24".parse().unwrap(), offer: Ok(offer("192.0.2.99", Some("n1"))), created: 5 };
-    assert_eq!(stand(&node, &[old.clone()]), Standing::Outdated(old.key));
+    assert_eq!(stand(&node, std::slice::from_ref(&old)), Standing::Outdated(old.key));
     // A machine that was cloned with its name, but remembers nothing, is another node.
     assert!(matches!(stand(&me(None, Pods::None), &[old]), Standing::Free(_)));
 }
@@ -64,7 +68,7 @@ fn a_node_whose_address_changed_knows_its_own() {
 #[test]
 fn a_subnet_that_went_to_another_is_missed_only_by_pods() {
     let thief = entry("10.5.7.0-24", "192.0.2.9", 5);
-    let lost = stand(&me(Some("10.5.7.0-24"), Pods::Some), &[thief.clone()]);
+    let lost = stand(&me(Some("10.5.7.0-24"), Pods::Some), std::slice::from_ref(&thief));
     assert!(matches!(&lost, Standing::Lost { why, .. } if why == "192.0.2.9 has 10.5.7.0-24"), "{lost:?}");
     assert_eq!(stand(&me(Some("10.5.7.0-24"), Pods::None), &[thief]), free_key("10.5.1.0-24"));
     let unreadable = Entry { offer: Offer::read(b""), ..entry("10.5.7.0-24", "192.0.2.9", 5) };
@@ -87,7 +91,7 @@ fn of_two_that_overlap_the_first_keeps_its_subnet() {
 #[test]
 fn a_network_that_changed_takes_subnets_back_when_no_pod_needs_them() {
     let mine = entry("10.6.7.0-24", "192.0.2.1", 6);
-    assert_eq!(stand(&me(None, Pods::None), &[mine.clone()]), Standing::Unusable(mine.key));
+    assert_eq!(stand(&me(None, Pods::None), std::slice::from_ref(&mine)), Standing::Unusable(mine.key));
     assert!(matches!(stand(&me(None, Pods::Some), &[mine]), Standing::Lost { .. }));
     assert!(matches!(stand(&me(Some("10.6.7.0-24"), Pods::Some), &[]), Standing::Lost { .. }));
     assert_eq!(stand(&me(Some("10.6.7.0-24"), Pods::None), &[]), free_key("10.5.1.0-24"));

@@ -67,7 +67,7 @@ fn what_makes_no_sense_costs_nobody_else_their_place() {
     };
     let vni = Travels::Vxlan { vni: 9.try_into().unwrap(), v4: Some(Mac([2, 0, 0, 0, 0, 10])), v6: None };
     let broken = Entry { offer: Offer::read(b"{"), ..entry("10.5.30.0-24", "192.0.2.30", 30, 30) };
-    assert!(matches!(broken.offer, Err(_)));
+    assert!(broken.offer.is_err());
     let entries = [
         name("n2", entry("10.5.2.0-24", "192.0.2.2", 20, 2)),
         name("n2", entry("10.5.3.0-24", "192.0.2.3", 21, 3)),
@@ -113,7 +113,7 @@ fn a_host_gw_node_is_reached_where_packets_may_travel_as_they_are() {
     let other = entry("10.5.2.0-24", "192.0.2.2", 2, 2);
     let other = Entry { offer: Ok(Offer { travels: Travels::HostGw, ..other.offer.unwrap() }), ..other };
     for (backend, members) in [(Backend::Direct, 2), (Backend::Auto, 2), (Backend::Vxlan, 1)] {
-        let roster = roster_with(backend, &[other.clone()]);
+        let roster = roster_with(backend, std::slice::from_ref(&other));
         assert_eq!(roster.cluster.nodes.len(), members, "{backend}");
     }
 }
