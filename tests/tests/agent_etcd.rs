@@ -351,6 +351,27 @@ fn a_subnet_that_went_to_another_is_an_alarm_while_pods_use_it() {
     all.reaches(&all.pod(2, "pod4").0, &all.pod(1, "pod5"));
 }
 
+/// More nodes than etcd hands over at once.
+#[test]
+fn a_large_network_is_read_page_by_page() {
+    const NODES: usize = 4_500;
+    let mut all = EtcdNodes::prepare("a", 1);
+    all.start_store(r#"{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}"#);
+    let node = |i: usize| {
+        let (a, b) = (i / 256, i % 256);
+        let mac = format!("7a:00:00:00:{a:02x}:{b:02x}");
+        let key = format!("/coreos.com/network/subnets/10.{}.{b}.0-24", 64 + a);
+        (key, flannel(&format!("198.18.{a}.{b}"), &mac))
+    };
+    all.etcd[0].put_all(&(0..NODES).map(node).collect::<Vec<_>>());
+    all.start_agents();
+    let node = all.node(1);
+    assert_eq!(node.status()["store"]["nodes"], NODES + 1);
+    assert_eq!(node.status()["store"]["leftOut"], Value::Null);
+    let routes = oracle::command(node.ns(), "ip route show proto 70");
+    assert_eq!(routes.lines().filter(|line| line.contains("nhid")).count(), NODES);
+}
+
 /// A network that asks for something else than this node was told is not joined, and said so.
 #[test]
 fn a_network_that_contradicts_the_node_is_not_joined() {

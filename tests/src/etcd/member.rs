@@ -1,5 +1,6 @@
 //! One member of an etcd cluster, run in a namespace.
 
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -160,7 +161,33 @@ impl Member {
         text
     }
 
+    /// Puts many keys at once.
+    ///
+    /// # Panics
+    /// It refuses.
+    pub fn put_all(&self, pairs: &[(String, String)]) {
+        // etcd takes 128 operations in one transaction.
+        for some in pairs.chunks(128) {
+            let mut text = String::from("\n");
+            for (key, value) in some {
+                text += &format!("put {key} {}\n", serde_json::Value::from(value.as_str()));
+            }
+            text += "\n\n";
+            let mut child = self.ctl_command(&["txn"]).stdin(Stdio::piped()).spawn().expect("run etcdctl");
+            let mut stdin = child.stdin.take().expect("a pipe");
+            stdin.write_all(text.as_bytes()).expect("hand over the keys");
+            drop(stdin);
+            let output = child.wait_with_output().expect("etcdctl ends");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && said.contains("SUCCESS"), "{said}");
+        }
+    }
+
     fn try_ctl(&self, args: &[&str]) -> Output {
+        self.ctl_command(args).output().expect("run etcdctl; is etcd-client installed?")
+    }
+
+    fn ctl_command(&self, args: &[&str]) -> Command {
         #[expect(clippy::disallowed_methods, reason = "etcd's own client is the witness")]
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url([127, 0, 0, 1].into(), self.port()));
@@ -173,6 +200,6 @@ impl Member {
         }
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         self.ns.enter_for_child(&mut command).expect("enter the namespace");
-        command.output().expect("run etcdctl; is etcd-client installed?")
+        command
     }
 }

@@ -206,8 +206,9 @@ impl Follower {
         });
         let (v4, v6) = look.await.unwrap_or_else(|e| Err(e.to_string()))?;
         // An address of a family without pods is no use to the others, unless it is the only one.
-        let pods_v6 = network.networks.iter().any(ipnetwork::IpNetwork::is_ipv6);
-        let v6 = v6.filter(|_| pods_v6 || v4.is_none());
+        let pods = |v4: bool| network.networks.iter().any(|net| net.is_ipv4() == v4);
+        let (only_v4, only_v6) = (v6.is_none(), v4.is_none());
+        let (v4, v6) = (v4.filter(|_| pods(true) || only_v4), v6.filter(|_| pods(false) || only_v6));
         let mac = Mac::of_vtep(&settings.node);
         let travels = match network.carrier {
             Carrier::HostGw => Travels::HostGw,
