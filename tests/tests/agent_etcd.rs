@@ -351,6 +351,40 @@ fn a_subnet_that_went_to_another_is_an_alarm_while_pods_use_it() {
     all.reaches(&all.pod(2, "pod4").0, &all.pod(1, "pod5"));
 }
 
+/// A node that gets another address publishes it under its old key, and a lease of flannel's at its address
+/// becomes its own.
+#[test]
+fn a_node_that_moves_is_followed_and_finds_what_was_its_own() {
+    let mut all = EtcdNodes::prepare("aa", 1);
+    all.start_store(NETWORK);
+    // What flannel left behind on the second node.
+    let address = all.node(2).node.v4().unwrap();
+    let theirs = "/coreos.com/network/subnets/10.5.222.0-24";
+    let lease = all.etcd[0].ctl(&["lease", "grant", "600"]);
+    let lease = lease.split_whitespace().nth(1).unwrap().to_owned();
+    all.etcd[0].ctl(&["put", "--lease", &lease, theirs, &flannel(&address.to_string(), "7a:5d:0b:21:c4:9e")]);
+    all.start_agents();
+    assert_eq!(all.subnet(2).to_string(), "10.5.222.0/24");
+    let (value, kept) = all.get(theirs).unwrap();
+    assert_eq!((value["FlatnetNode"].as_str(), format!("{kept:x}")), (Some("n2"), lease.clone()));
+    let mac = value["BackendData"]["VtepMAC"].as_str().unwrap().to_owned();
+    assert_ne!(mac, "7a:5d:0b:21:c4:9e");
+
+    let ns = all.node(2).ns();
+    // Another prefix length, so that the new address does not go with the old one.
+    drop(oracle::command(ns, "ip addr add 192.0.2.99/25 dev eth0"));
+    drop(oracle::command(ns, &format!("ip addr del {address}/24 dev eth0")));
+    let moved = || {
+        oracle::command(all.node(1).ns(), "bridge fdb show dev flat.1")
+            .contains(&format!("{mac} dst 192.0.2.99"))
+    };
+    let seen = wait_until("the new address", LATER, || moved().then_some(()));
+    assert!(seen.is_ok(), "{}\n{}", all.node(2).log(), all.node(1).log());
+    assert_eq!((all.subnet(2).to_string(), all.keys().len()), ("10.5.222.0/24".to_owned(), 2));
+    let (from, to) = (all.pod(1, "pod1"), all.pod(2, "pod2"));
+    all.reaches(&from.0, &to);
+}
+
 /// More nodes than etcd hands over at once.
 #[test]
 fn a_large_network_is_read_page_by_page() {
