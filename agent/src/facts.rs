@@ -1,6 +1,8 @@
 //! Which link leads to the other nodes: decided from what the kernel shows.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+#[cfg(feature = "etcd")]
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use flatnet_core::link::UnderlayMtu;
 use flatnet_core::overlay::is_tunnel_if;
@@ -28,8 +30,10 @@ pub(crate) enum UplinkError {
          correct the address in the cluster file, or set `interface`"
     )]
     NothingToGo(IpAddr),
+    #[cfg(feature = "etcd")]
     #[error("there is no default route to guess the uplink from; set `interface`")]
     NoDefaultRoute,
+    #[cfg(feature = "etcd")]
     #[error("uplink {0} has no address that other nodes could reach")]
     NoAddress(String),
     #[error("uplink {0} is down")]
@@ -86,6 +90,7 @@ pub(crate) fn uplink(
 ///
 /// # Errors
 /// There is no uplink, or it has none.
+#[cfg(feature = "etcd")]
 pub(crate) fn own_addresses(
     snapshot: &Snapshot,
     interface: &Interface,
@@ -175,6 +180,7 @@ mod tests {
         assert!(matches!(find(&auto, "198.51.100.1"), Err(UplinkError::Down(_))));
     }
 
+    #[cfg(feature = "etcd")]
     #[test]
     fn a_nodes_own_addresses_are_those_of_its_uplink() {
         let own = |interface: &Interface| own_addresses(&node(), interface);

@@ -1,7 +1,9 @@
 //! Which store, and how to get at it.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "etcd")]
+use std::path::Path;
+use std::path::PathBuf;
 #[cfg(feature = "etcd")]
 use std::time::Duration;
 

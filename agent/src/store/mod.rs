@@ -5,11 +5,17 @@ pub(crate) mod file;
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use flatnet_core::overlay::cluster::Cluster;
 use flatnet_core::overlay::settings::Settings;
+
+/// Where a store that hands out subnets remembers the node's; cleaned up by every build.
+pub(crate) fn lease_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("lease.json")
+}
 
 /// What a store knows at one moment.
 #[derive(Debug, Clone, Default)]

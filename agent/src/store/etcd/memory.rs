@@ -2,7 +2,7 @@
 //! and knows how packets travel before etcd has answered.
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flatnet_core::link::Vni;
 use flatnet_core::overlay::flannel::SubnetKey;
@@ -11,12 +11,10 @@ use flatnet_node_state::StateDir;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::store::lease_path;
+
 /// Version of the file that this build writes and reads.
 const VERSION: u32 = 1;
-
-pub(crate) fn path(state_dir: &Path) -> PathBuf {
-    state_dir.join("lease.json")
-}
 
 /// What is remembered.
 #[derive(Debug, Default)]
@@ -40,7 +38,7 @@ impl Memory {
     /// Reads the file. A damaged one is reported and forgotten. A node that has none, because its cluster
     /// came from elsewhere so far, has the subnets that its pods are told.
     pub(super) fn recall(state_dir: &StateDir) -> Self {
-        let file = path(state_dir.path());
+        let file = lease_path(state_dir.path());
         let remembered = read(&file).unwrap_or_else(|error| {
             tracing::warn!(error, "the last subnet is forgotten");
             None
@@ -87,7 +85,7 @@ impl Memory {
         if self.written.as_ref() == Some(&fresh) {
             return Ok(());
         }
-        let path = path(state_dir.path());
+        let path = lease_path(state_dir.path());
         let beside = path.with_extension("json.new");
         let mut file = std::fs::File::create(&beside)?;
         file.write_all(&serde_json::to_vec(&fresh)?)?;
@@ -139,7 +137,7 @@ mod tests {
         let memory = Memory::recall(&state_dir);
         assert_eq!((memory.key(), memory.settings(&base())), (Some(key), Some(settings)));
         for bad in ["", "{}", r#"{"version":9}"#] {
-            std::fs::write(path(dir.path()), bad).unwrap();
+            std::fs::write(lease_path(dir.path()), bad).unwrap();
             assert_eq!(Memory::recall(&state_dir).key(), None);
         }
     }

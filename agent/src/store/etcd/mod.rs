@@ -28,7 +28,6 @@ use crate::status::chain;
 use crate::{facts, store::etcd::fault::Fault};
 
 use memory::Memory;
-pub(crate) use memory::path as memory_path;
 use mirror::Mirror;
 
 /// First wait after a session that failed; doubles up to [`RETRY_MOST`].
