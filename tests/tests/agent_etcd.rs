@@ -385,6 +385,27 @@ fn a_node_that_moves_is_followed_and_finds_what_was_its_own() {
     all.reaches(&from.0, &to);
 }
 
+/// Somebody of the same address publishes something else, again and again: the agent does not race it.
+#[test]
+fn two_that_fight_over_an_entry_do_not_flood_the_store() {
+    let mut all = EtcdNodes::prepare("a", 1);
+    all.start_store(NETWORK);
+    all.start_agents();
+    let key = EtcdNodes::key(all.subnet(1));
+    let (ours, _) = all.get(&key).unwrap();
+    let other = flannel(&all.node(1).node.v4().unwrap().to_string(), "7a:5d:0b:21:c4:9e");
+    let fought = wait_until("a complaint", LATER, || {
+        all.etcd[0].ctl(&["put", &key, &other]);
+        let status = all.node(1).status();
+        status["store"]["error"].as_str().is_some_and(|error| error.contains("keeps changing")).then_some(())
+    });
+    assert!(fought.is_ok(), "{}", all.node(1).log());
+    assert_eq!(all.node(1).log().matches("keeps changing").count(), 1, "said once");
+    wait(all.node(1), "peace", |status| status["store"]["error"].is_null());
+    let settled = || (all.get(&key).unwrap().0 == ours).then_some(());
+    wait_until("our own value", LATER, settled).unwrap();
+}
+
 /// More nodes than etcd hands over at once.
 #[test]
 fn a_large_network_is_read_page_by_page() {

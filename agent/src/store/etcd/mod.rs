@@ -9,6 +9,7 @@ mod connection;
 mod fault;
 mod memory;
 mod mirror;
+mod news;
 mod session;
 
 use std::time::{Duration, Instant, SystemTime};
@@ -22,21 +23,20 @@ use tokio::sync::watch;
 
 use super::StoreState;
 use crate::config::{Config, EtcdConfig, Interface};
-use crate::pacing::{random, random_fraction};
+use crate::pacing::{Changed, Outcome, Pacing, random, random_fraction};
 use crate::shutdown::Shutdown;
 use crate::status::chain;
 use crate::{facts, store::etcd::fault::Fault};
 
 use memory::Memory;
 use mirror::Mirror;
+use news::News;
 
 /// First wait after a session that failed; doubles up to [`RETRY_MOST`].
 const RETRY_LEAST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(5);
 /// A session that held so long was a good one.
 const HELD: Duration = Duration::from_secs(10);
-/// The same complaint is logged again after so long.
-const SAY_AGAIN: Duration = Duration::from_secs(600);
 /// Subnets that are not ours to use any more are given up for others only after so long: a pod that is
 /// being added while the node snapshot is withdrawn has its record by then.
 const QUIET: Duration = Duration::from_secs(3);
@@ -97,7 +97,9 @@ struct Follower {
     memory: Memory,
     /// Since when subnets of ours are another's.
     lost: Option<Instant>,
-    said: Option<(String, Instant)>,
+    news: News,
+    /// How often this node's entry was changed lately.
+    pacing: Pacing,
 }
 
 impl Follower {
@@ -122,7 +124,8 @@ impl Follower {
             trouble: None,
             memory,
             lost: None,
-            said: None,
+            news: News::default(),
+            pacing: Pacing::default(),
         }
     }
 
@@ -132,17 +135,18 @@ impl Follower {
         let now = SystemTime::now();
         let text = format!("etcd does not serve this node: {fault}");
         self.say(&text);
-        self.state.send_modify(|state| {
+        self.state.send_if_modified(|state| {
+            let known = state.unreachable.is_some() && state.error.as_ref() == Some(&text);
             state.unreachable.get_or_insert(now);
             state.error = Some(text);
+            !known
         });
     }
 
-    /// Logs a complaint that is new, or old enough.
+    /// Logs a complaint that is news.
     fn say(&mut self, text: &str) {
-        if self.said.as_ref().is_none_or(|(said, at)| said != text || at.elapsed() > SAY_AGAIN) {
+        if self.news.is_new(text, Instant::now()) {
             tracing::warn!(store = "etcd", "{text}");
-            self.said = Some((text.to_owned(), Instant::now()));
         }
     }
 
@@ -157,12 +161,19 @@ impl Follower {
     }
 
     fn note_reached(&mut self, endpoint: &str) {
-        tracing::info!(store = "etcd", endpoint, "connected");
-        self.said = None;
+        if self.news.is_new(endpoint, Instant::now()) {
+            tracing::info!(store = "etcd", endpoint, "connected");
+        }
         self.state.send_modify(|state| {
             state.unreachable = None;
             state.error = None;
         });
+    }
+
+    /// Whether somebody keeps changing this node's entry, which must not become a race of writers.
+    fn is_fight(&mut self, changed: Changed) -> bool {
+        self.pacing.note(Instant::now(), Duration::ZERO, changed, Outcome::Settled);
+        self.pacing.is_fight()
     }
 
     /// The network as etcd has it now, else the last one that could be used.

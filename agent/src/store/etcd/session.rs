@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Follower;
 use super::connection::Connection;
 use super::fault::Fault;
-use crate::pacing::{random, random_fraction};
+use crate::pacing::{Changed, random, random_fraction};
 
 /// One change is often several; so long after the first the claim and the cluster are looked at.
 const GATHER: Duration = Duration::from_millis(30);
@@ -17,6 +17,8 @@ const GATHER: Duration = Duration::from_millis(30);
 const UNASKED: Duration = Duration::from_secs(10);
 /// The same while this node has no good claim.
 const UNSETTLED: Duration = Duration::from_millis(500);
+/// The same while somebody else keeps changing this node's entry.
+const FIGHT_PAUSE: Duration = Duration::from_secs(5);
 /// After a claim its own event is waited for, but not longer than this.
 const ECHO: Duration = Duration::from_secs(3);
 /// A lease is renewed after a third of its time, but at least so often.
@@ -142,6 +144,16 @@ impl Follower {
         agenda: &mut Agenda,
         (network, settings, me): (&Network, &Settings, &Me),
     ) -> Result<(), Fault> {
+        if self.is_fight(Changed::Nothing) {
+            let text = "etcd: something keeps changing this node's entry; is its address unique?";
+            self.trouble = Some(text.to_owned());
+            self.note_trouble(text.to_owned());
+            agenda.look = Instant::now() + FIGHT_PAUSE;
+            if let Some(key) = agenda.held {
+                self.publish((network, settings), me, key);
+            }
+            return Ok(());
+        }
         let Some(mirror) = &self.mirror else { return Ok(()) };
         let standing = me.stand(network, mirror.entries(), random());
         let value = me.offer.write();
@@ -173,11 +185,12 @@ impl Follower {
     }
 
     /// Says when to look again after a change of ours was taken, or refused.
-    fn note_change(&self, agenda: &mut Agenda, standing: &Standing, changed: Option<Option<i64>>) {
+    fn note_change(&mut self, agenda: &mut Agenda, standing: &Standing, changed: Option<Option<i64>>) {
         let now = Instant::now();
         match changed {
             None => {}
             Some(Some(revision)) => {
+                self.is_fight(Changed::Something);
                 match standing {
                     Standing::Free(key) => tracing::info!(store = "etcd", %key, "subnet claimed"),
                     Standing::Outdated(key) => tracing::info!(store = "etcd", %key, "claim published anew"),
