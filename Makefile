@@ -10,8 +10,9 @@ export CARGO_TARGET_$(UPPER)_RUSTFLAGS := -C target-feature=+crt-static
 
 BUILT := target/$(HOST)/release
 PROGRAMS := flatnet flatnetd flatpod
-BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static protobuf-compiler systemd
+BUILD_PACKAGES := gcc libc6-dev protobuf-compiler libprotobuf-dev
+TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static systemd etcd-server \
+	etcd-client openssl
 BENCH_PACKAGES := containernetworking-plugins netavark iptables
 
 # $(call apt,PACKAGES): installs those that are missing.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, Overrides};
+use crate::config::{Config, EtcdOverrides, Overrides};
 use crate::{check, cleanup, daemon, output, view};
 
 /// The per-node agent of Flatnet: learns the other nodes from a store and keeps this node's routes, VXLAN
@@ -111,12 +111,62 @@ struct Settings {
     /// Raise the uplink's segment sizes (GSO, GRO) to this while no peer needs VXLAN [default: leave it]
     #[arg(long, env = "FLATNET_UPLINK_SEGMENT_SIZE", value_name = "BYTES")]
     uplink_segment_size: Option<u32>,
+    #[command(flatten)]
+    etcd: Etcd,
     /// What to log: error, warn, info, debug, or a tracing filter
     #[arg(long, env = "FLATNET_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
     /// How to log
     #[arg(long, env = "FLATNET_LOG_FORMAT", value_enum, default_value_t = Output::Text)]
     log_format: Output,
+}
+
+/// How to get at etcd, where that is the store.
+#[derive(Debug, Args)]
+struct Etcd {
+    /// etcd's endpoints (http:// or https://), separated by commas
+    #[arg(long, env = "FLATNET_ETCD_ENDPOINTS", value_name = "URL", value_delimiter = ',')]
+    etcd_endpoints: Option<Vec<String>>,
+    /// Where flannel's keys are [default: /coreos.com/network]
+    #[arg(long, env = "FLATNET_ETCD_PREFIX", value_name = "PATH")]
+    etcd_prefix: Option<String>,
+    /// Authority that signed etcd's certificates
+    #[arg(long, env = "FLATNET_ETCD_CA", value_name = "FILE")]
+    etcd_ca: Option<PathBuf>,
+    /// This node's certificate for etcd
+    #[arg(long, env = "FLATNET_ETCD_CERT", value_name = "FILE")]
+    etcd_cert: Option<PathBuf>,
+    /// The key to that certificate
+    #[arg(long, env = "FLATNET_ETCD_KEY", value_name = "FILE")]
+    etcd_key: Option<PathBuf>,
+    /// User of etcd
+    #[arg(long, env = "FLATNET_ETCD_USERNAME", value_name = "NAME")]
+    etcd_username: Option<String>,
+    /// That user's password; better in the environment or a file, where others do not see it
+    #[arg(long, env = "FLATNET_ETCD_PASSWORD", value_name = "TEXT", hide_env_values = true)]
+    etcd_password: Option<String>,
+    /// File with that user's password
+    #[arg(long, env = "FLATNET_ETCD_PASSWORD_FILE", value_name = "FILE")]
+    etcd_password_file: Option<PathBuf>,
+    /// How long etcd keeps this node's subnet while the node is away [default: 86400]
+    #[arg(long, env = "FLATNET_ETCD_LEASE_SECONDS", value_name = "SECONDS")]
+    etcd_lease_seconds: Option<u64>,
+}
+
+impl Etcd {
+    fn overrides(self) -> EtcdOverrides {
+        EtcdOverrides {
+            endpoints: self.etcd_endpoints,
+            prefix: self.etcd_prefix,
+            ca: self.etcd_ca,
+            cert: self.etcd_cert,
+            key: self.etcd_key,
+            username: self.etcd_username,
+            password: self.etcd_password,
+            password_file: self.etcd_password_file,
+            lease_seconds: self.etcd_lease_seconds,
+        }
+    }
 }
 
 impl Settings {
@@ -136,6 +186,7 @@ impl Settings {
             uplink_segment_size: self.uplink_segment_size,
             max_remove_share: self.max_remove_share,
             remove_confirm_seconds: self.remove_confirm_seconds,
+            etcd: self.etcd.overrides(),
         }
     }
 

@@ -8,11 +8,19 @@ use std::time::Duration;
 
 use flatnet_core::link::{SEGMENT_SIZE, SEGMENT_SIZE_MAX, Vni};
 use flatnet_core::names::{IfName, NodeName};
+use flatnet_core::overlay::flannel::Asked;
 use flatnet_core::overlay::guard::Rule;
 use flatnet_core::overlay::settings::{Backend, Settings};
 use serde::Deserialize;
 
 use crate::yaml;
+
+mod store;
+
+use store::RawStore;
+#[cfg(feature = "etcd")]
+pub(crate) use store::{EtcdConfig, Tls};
+pub(crate) use store::{EtcdOverrides, StoreConfig};
 
 /// Read where no other file is named, if it is there.
 const DEFAULT_FILE: &str = "/etc/flatnet/agent.yaml";
@@ -41,6 +49,7 @@ pub(crate) struct Overrides {
     pub(crate) max_remove_share: Option<u8>,
     pub(crate) remove_confirm_seconds: Option<u64>,
     pub(crate) uplink_segment_size: Option<u32>,
+    pub(crate) etcd: EtcdOverrides,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,20 +76,6 @@ struct RawBackend {
     peers_only: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawStore {
-    file: Option<RawFileStore>,
-    etcd: Option<serde::de::IgnoredAny>,
-    kubernetes: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFileStore {
-    path: PathBuf,
-}
-
 /// A configuration that can be acted upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -89,7 +84,7 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) masquerade: bool,
-    pub(crate) cluster_file: PathBuf,
+    pub(crate) store: StoreConfig,
     pub(crate) guard: Rule,
 }
 
@@ -173,7 +168,12 @@ impl Config {
         let port = errors.keep("backend.port", (port != 0).then_some(port).ok_or("0 is not a port"));
         let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into());
         let state_dir = errors.keep("stateDir", absolute(&state_dir));
-        let cluster_file = errors.keep("store", raw.store.cluster_file().and_then(|path| absolute(&path)));
+        let asked = Asked {
+            backend: backend.filter(|_| raw.backend.r#type.is_some()),
+            vni: vni.filter(|_| raw.backend.vni.is_some()),
+            port: port.filter(|_| raw.backend.port.is_some()),
+        };
+        let store = raw.store.check(asked, &mut errors);
         let share = raw.max_remove_share.unwrap_or(Rule::default().max_share);
         let share =
             (share <= 100).then_some(share).ok_or_else(|| format!("{share} is more than 100 percent"));
@@ -194,7 +194,7 @@ impl Config {
                 state_dir: state_dir?,
                 listen: listen?,
                 masquerade: raw.masquerade.unwrap_or(true),
-                cluster_file: cluster_file?,
+                store: store?,
                 guard: Rule { max_share: max_share?, confirm },
             })
         })();
@@ -208,22 +208,6 @@ struct Errors(Vec<String>);
 impl Errors {
     fn keep<T, E: fmt::Display>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|e| self.0.push(format!("{key}: {e}"))).ok()
-    }
-}
-
-impl RawStore {
-    fn cluster_file(self) -> Result<PathBuf, String> {
-        let absent = |kind| format!("{kind} is not in this build, which has only the file store");
-        match self {
-            Self { etcd: Some(_), .. } => Err(absent("etcd")),
-            Self { kubernetes: Some(_), .. } => Err(absent("kubernetes")),
-            Self { file: Some(file), .. } => Ok(file.path),
-            Self { file: None, .. } => {
-                Err("none is given; write store: { file: { path: /etc/flatnet/cluster.yaml } } \
-                     or use --store-file"
-                    .to_owned())
-            }
-        }
     }
 }
 
@@ -265,9 +249,7 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.uplink_segment_size = over.uplink_segment_size.or(raw.uplink_segment_size);
     raw.max_remove_share = over.max_remove_share.or(raw.max_remove_share);
     raw.remove_confirm_seconds = over.remove_confirm_seconds.or(raw.remove_confirm_seconds);
-    if let Some(path) = over.store_file {
-        raw.store = RawStore { file: Some(RawFileStore { path }), ..RawStore::default() };
-    }
+    raw.store.merge(over.store_file, over.etcd);
     raw
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::complaints::Complaints;
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::health::{self, Pulse};
 use crate::host_ports;
 use crate::in_use::{self, InUse};
@@ -30,6 +30,8 @@ use crate::segments;
 use crate::shutdown::{self, Shutdown};
 use crate::state_watch::StateWatch;
 use crate::status::{Status, StatusFile};
+#[cfg(feature = "etcd")]
+use crate::store::etcd;
 use crate::store::{StoreState, file};
 use crate::turn::{self, Changes, Turn, TurnError, turn};
 
@@ -64,13 +66,22 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
     tracing::info!(
         node = %config.settings.node,
         backend = %config.settings.backend,
-        store = %config.cluster_file.display(),
+        store = %config.store,
         state_dir = %config.state_dir.display(),
         "flatnetd {} starts", env!("CARGO_PKG_VERSION")
     );
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    let follow = file::follow(config.cluster_file.clone(), config.settings.node.clone(), store, stop.clone());
-    tasks.spawn(async move { ("file store", follow.await.map_err(Into::into)) });
+    match &config.store {
+        StoreConfig::File(path) => {
+            let follow = file::follow(path.clone(), config.settings.node.clone(), store, stop.clone());
+            tasks.spawn(async move { ("file store", follow.await.map_err(Into::into)) });
+        }
+        #[cfg(feature = "etcd")]
+        StoreConfig::Etcd(etcd) => {
+            let follow = etcd::follow(etcd.clone(), config.clone(), store, stop.clone());
+            tasks.spawn(async move { ("etcd store", follow.await.map_err(Into::into)) });
+        }
+    }
     let (pulse, heard) = watch::channel(Pulse::starting());
     let metrics = Arc::new(Metrics::new());
     if let Some(listen) = config.listen {
@@ -232,6 +243,9 @@ impl Reconciler {
     async fn take_turn(&mut self) -> anyhow::Result<()> {
         let state = self.store.borrow_and_update().clone();
         self.status.note_store(&state);
+        if let Some(settings) = state.settings.clone().filter(|settings| *settings != self.config.settings) {
+            self.config = Arc::new(Config { settings, ..Config::clone(&self.config) });
+        }
         let Some(admitted) = self.in_use.admit(&state) else {
             self.write_status();
             return Ok(());
@@ -291,19 +305,24 @@ impl Reconciler {
 
     fn note(&mut self, start: Instant, turn: &Turn, cluster: &Arc<Cluster>) {
         self.status.note_turn(turn, cluster);
-        let written = self.write_snapshot(turn, cluster);
+        let written = match self.status.store.alarm {
+            None => self.write_snapshot(turn, cluster),
+            // Without it the plugin refuses to add pods, and says so when asked for the node's status.
+            Some(_) => self.state_dir.remove_snapshot().map_err(|e| crate::status::chain(&e)),
+        };
         let failures = self.resize_segments(turn);
         self.status.problems.extend(failures);
         if let Err(error) = &written {
             self.status.problems.push(error.clone());
         }
-        self.status.ready = turn.failed == 0 && written.is_ok();
+        let settled = turn.failed == 0 && written.is_ok();
+        self.status.ready = settled && self.status.store.alarm.is_none();
         let healed = self.is_heal(turn, cluster);
-        let outcome = if self.status.ready { Outcome::Settled } else { Outcome::Failed };
+        let outcome = if settled { Outcome::Settled } else { Outcome::Failed };
         // A cluster that changes often is no fight.
         let repaired = if healed { Changed::Something } else { Changed::Nothing };
         self.pacing.note(start, turn.took, repaired, outcome);
-        let result = if self.status.ready { "settled" } else { "failed" };
+        let result = if settled { "settled" } else { "failed" };
         self.voice.metrics.note_turn(result, turn.took, &turn.changes);
         self.voice.metrics.note_desired(&turn.desired);
         if healed {
@@ -318,7 +337,8 @@ impl Reconciler {
             false => tracing::info!(took_ms, changes = %turn.changes, "reconciled"),
             true => tracing::debug!(took_ms, "nothing to do"),
         }
-        let mut problems = self.status.problems.clone();
+        let mut problems: Vec<String> = self.status.store.alarm.iter().cloned().collect();
+        problems.extend(self.status.problems.iter().chain(&self.status.store.left_out).cloned());
         problems.extend(
             self.status
                 .peers

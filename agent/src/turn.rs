@@ -212,7 +212,7 @@ mod tests {
     use flatnet_core::overlay::settings::{Backend, Settings};
 
     use super::*;
-    use crate::config::Interface;
+    use crate::config::{Interface, StoreConfig};
 
     fn config() -> Config {
         Config {
@@ -228,7 +228,7 @@ mod tests {
             state_dir: "/nowhere".into(),
             listen: None,
             masquerade: true,
-            cluster_file: "/nowhere".into(),
+            store: StoreConfig::File("/nowhere".into()),
             guard: Rule::default(),
         }
     }

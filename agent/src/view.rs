@@ -58,7 +58,11 @@ fn text(status: &Status, running: bool, now: u64) -> String {
         "store",
         match (store.nodes, store.loaded) {
             (Some(nodes), Some(at)) => {
-                format!("{} {}: {nodes} nodes, read {} ago", store.kind, store.path.display(), ago(now, at))
+                let silent = store.unreachable_since.map_or(String::new(), |since| {
+                    format!("; unreachable for {}, serving what was there before", ago(now, since))
+                });
+                let read = ago(now, at);
+                format!("{} {}: {nodes} nodes, read {read} ago{silent}", store.kind, store.path.display())
             }
             _ => format!("{} {}: nothing good read yet", store.kind, store.path.display()),
         },

@@ -69,6 +69,21 @@ impl Observe for NetlinkKernel {
     }
 }
 
+impl NetlinkKernel {
+    /// Reads links, their addresses and those of default routes: a small part of [`Observe::snapshot`],
+    /// the rest of which stays empty.
+    ///
+    /// # Errors
+    /// Something could not be read.
+    pub fn uplinks(&mut self) -> Result<Snapshot, KernelError> {
+        let netlink = self.netlink(Ns::Node)?;
+        let failed = |what: &'static str| move |e: io::Error| KernelError::from_io(what, &e);
+        let links = Links::read(netlink).map_err(failed("read links"))?;
+        let default_links = default_links(netlink, &links).map_err(failed("look up default routes"))?;
+        Ok(Snapshot { links: links.into_links(), default_links, ..Snapshot::default() })
+    }
+}
+
 /// Links while their indexes are still known.
 struct Links {
     seen: Vec<(SeenLink, Option<RawVxlan>)>,

@@ -125,6 +125,27 @@ impl Attachments {
         files::remove(&files::beside(&self.path(host_if)))
     }
 
+    /// Whether there is no record, readable or not, and no mark of one that is being made.
+    ///
+    /// # Errors
+    /// The folder cannot be listed; a folder that is not there is empty.
+    pub fn is_empty(&self) -> Result<bool, StateError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+            Err(e) => return Err(StateError::io("list", &self.folder)(e)),
+        };
+        for entry in entries {
+            let name = entry.map_err(StateError::io("list", &self.folder))?.file_name();
+            let name = name.to_string_lossy();
+            let host_if = name.trim_start_matches('.').split('.').next().unwrap_or_default();
+            if is_host_if(host_if) && !name.ends_with(".damaged") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// All records, and what could not be read.
     ///
     /// # Errors
@@ -148,5 +169,27 @@ impl Attachments {
         }
         records.sort_by(|a, b| a.host_ifname.cmp(&b.host_ifname));
         Ok((records, failures))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::StateDir;
+
+    #[test]
+    fn records_and_marks_are_something_and_what_was_set_aside_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let attachments = StateDir::new(dir.path()).attachments();
+        assert!(attachments.is_empty().unwrap());
+        let host_if = "fnabcdefghijklm".parse().unwrap();
+        attachments.begin(&host_if).unwrap();
+        assert!(!attachments.is_empty().unwrap(), "somebody is at it");
+        attachments.remove(&host_if).unwrap();
+        assert!(attachments.is_empty().unwrap());
+        let record = dir.path().join("attachments/fnabcdefghijklm.json");
+        std::fs::write(&record, "damaged").unwrap();
+        assert!(!attachments.is_empty().unwrap(), "a record that cannot be read is a pod all the same");
+        attachments.set_aside(&host_if).unwrap();
+        assert!(attachments.is_empty().unwrap());
     }
 }

@@ -8,6 +8,7 @@ pub mod plugin;
 pub mod chain;
 pub mod agent;
 pub mod host_ports;
+pub mod etcd;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

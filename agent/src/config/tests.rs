@@ -1,6 +1,6 @@
 use super::*;
 
-fn check(text: &str) -> Result<Config, ConfigErrors> {
+pub(super) fn check(text: &str) -> Result<Config, ConfigErrors> {
     let raw = yaml::read(text).map_err(|e| ConfigErrors(vec![e]))?;
     Config::check(raw, &|| Some("host-a".to_owned()))
 }
@@ -50,8 +50,8 @@ fn all_errors_come_at_once() {
 #[test]
 fn unknown_keys_and_later_stores_are_named() {
     assert!(check("backned: {}").unwrap_err().to_string().contains("backned"));
-    let e = check("store: { etcd: { endpoints: [\"https://a\"] } }").unwrap_err().to_string();
-    assert!(e.contains("etcd is not in this build"), "{e}");
+    let e = check("store: { kubernetes: { kubeconfig: /x } }").unwrap_err().to_string();
+    assert!(e.contains("kubernetes is not in this build"), "{e}");
 }
 
 #[test]
@@ -60,7 +60,8 @@ fn flags_win() {
     let over =
         Overrides { node: Some("n2".to_owned()), store_file: Some("/c.yaml".into()), ..Overrides::default() };
     let config = Config::check(merge(raw, over), &|| None).unwrap();
-    assert_eq!((config.settings.node.as_str(), config.cluster_file.as_path()), ("n2", Path::new("/c.yaml")));
+    assert_eq!(config.settings.node.as_str(), "n2");
+    assert_eq!(config.store, StoreConfig::File("/c.yaml".into()));
 }
 
 /// The sample says what the defaults are.

@@ -107,7 +107,7 @@ async fn update(
             state.send_replace(StoreState {
                 cluster: Some(Arc::new(cluster)),
                 loaded: Some(SystemTime::now()),
-                error: None,
+                ..StoreState::default()
             });
         }
         Err(error) => {

@@ -26,7 +26,8 @@ pub struct AgentNode {
 }
 
 impl AgentNode {
-    pub(super) fn prepare(node: Node, i: usize, dir: &Path, backend: &str) -> Self {
+    /// A node without an agent yet; `i` names it, and its files below `dir`.
+    pub(crate) fn prepare(node: Node, i: usize, dir: &Path, backend: &str) -> Self {
         for family in [Underlay::V4, Underlay::V6] {
             drop(oracle::command(&node.ns, &format!("ip addr add {} dev lo", pod(i, family))));
         }
@@ -48,6 +49,14 @@ impl AgentNode {
             self.state.display(),
             self.dir.display()
         );
+        self.configure_with(&text);
+    }
+
+    /// Writes the agent's configuration as it is.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn configure_with(&self, text: &str) {
         std::fs::write(&self.config, text).expect("write the configuration");
     }
 
