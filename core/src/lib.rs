@@ -11,5 +11,7 @@ pub mod execute;
 pub mod overlay;
 pub mod node;
 pub mod attach;
+pub mod repair;
+pub mod life;
 pub mod pool;
 pub mod cni;

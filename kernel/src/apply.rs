@@ -67,6 +67,12 @@ impl NetlinkKernel {
         }
     }
 
+    /// The pod's namespace.
+    #[must_use]
+    pub fn pod_namespace(&self) -> Option<&NetnsFd> {
+        self.pod.as_ref().map(|pod| &pod.ns)
+    }
+
     fn pod_fd(&self) -> RawFd {
         self.pod.as_ref().map_or(-1, |pod| pod.ns.raw_fd())
     }

@@ -27,6 +27,10 @@ pub struct SeenLink {
     pub mtu: u32,
     /// Ethernet address; `None` for links without one.
     pub mac: Option<Mac>,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// Whether it is a veth that has its other end (`IFLA_LINK`, if_link.h).
+    pub paired: bool,
 }
 
 /// A route as the kernel shows it.
@@ -36,6 +40,8 @@ pub struct SeenRoute {
     pub dst: IpNetwork,
     /// Gateway, where it has one.
     pub gateway: Option<IpAddr>,
+    /// Metric; zero where the kernel names none.
+    pub metric: u32,
     pub(crate) link_index: Option<u32>,
 }
 

@@ -5,6 +5,7 @@ pub mod netns;
 pub mod batch;
 pub mod sysctl;
 pub mod facts;
+pub mod attachment;
 pub mod nat;
 pub mod apply;
 pub mod overlay_snapshot;

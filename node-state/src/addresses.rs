@@ -341,7 +341,8 @@ fn word(bytes: &[u8]) -> u64 {
 }
 
 /// Seconds since boot, at least one: the clock that neither a person nor NTP sets.
-fn boot_seconds() -> u64 {
+#[must_use]
+pub fn boot_seconds() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME)
         .ok()
         .and_then(|t| u64::try_from(t.tv_sec()).ok())

@@ -11,7 +11,7 @@ mod snapshot;
 mod attachments;
 mod addresses;
 
-pub use addresses::{Addresses, Request};
+pub use addresses::{Addresses, Request, boot_seconds};
 pub use attachments::Attachments;
 pub use error::{PoolError, StateError};
 

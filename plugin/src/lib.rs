@@ -3,6 +3,7 @@
 
 mod dispatch;
 mod by_hand;
+mod repair;
 mod context;
 mod settings;
 mod seen;

@@ -12,8 +12,8 @@ use flatnet_core::execute::execute;
 use flatnet_core::link::AttachmentIds;
 use flatnet_core::node::{ATTACHMENT_VERSION, Attachment};
 use flatnet_core::step::Ns;
-use flatnet_kernel::{NetlinkKernel, NetnsFd, facts, sysctl};
-use flatnet_node_state::{PoolError, Request, StateDir};
+use flatnet_kernel::{NetlinkKernel, NetnsFd, attachment, facts, sysctl};
+use flatnet_node_state::{PoolError, Request, StateDir, boot_seconds};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
@@ -35,6 +35,8 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
     let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
     let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
     refuse_what_is_there(&mut kernel, target, &ids)?;
+    let mut cookie = |ns| kernel.netlink(ns).ok()?.namespace_cookie().ok();
+    let (netns_cookie, node_cookie) = (cookie(Ns::Pod), cookie(Ns::Node));
     forget_the_dead(&state, &ids, ipam.as_ref())?;
 
     let attachment = Attachment {
@@ -45,11 +47,18 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         host_ifname: ids.host_if.clone(),
         netns: target.required_netns()?.display().to_string(),
         netns_inode: inode,
+        netns_cookie,
+        node_cookie,
+        boot: attachment::boot_id().ok(),
+        made_at: boot_seconds(),
         addresses: Vec::new(),
         mac: conf.mac.unwrap_or(ids.pod_mac),
         host_mac: ids.host_mac,
         mtu: mtu(&mut kernel, &settings)?,
         pod: target.pod.clone(),
+        routes: conf.routes.iter().map(|route| route.dst).collect(),
+        sysctls: conf.sysctls.clone(),
+        metric: None,
         ipam_routes: Vec::new(),
         ipam: ipam.is_some().then(|| base.raw_ipam().cloned()).flatten(),
     };
@@ -182,10 +191,9 @@ fn make(
     }
     state.attachments().put(&attachment).map_err(|e| context::state(&e))?;
     let extras = Extras {
-        routes: routes(conf, &attachment),
-        sysctls: conf.sysctls.clone(),
         node_sysctls: if source.settings.alone { node_sysctls(&attachment) } else { Vec::new() },
         masquerade: source.settings.masquerade.clone(),
+        ..Extras::of(&attachment)
     };
     execute(kernel, &attach::plan_add(&attachment, &extras)).map_err(|e| context::exec(&e))?;
     Ok(attachment)

@@ -7,13 +7,13 @@ use flatnet_core::cni::error::{CniError, Code};
 use flatnet_core::cni::result;
 use flatnet_core::link::AttachmentIds;
 use flatnet_core::step::TABLE;
-use flatnet_kernel::{NetlinkKernel, nat};
+use flatnet_kernel::{NetlinkKernel, attachment, nat};
 use flatnet_node_state::StateDir;
 
 use super::add::{open_sandbox, routes};
+use crate::context;
 use crate::ipam::Ipam;
 use crate::settings::Settings;
-use crate::{context, seen};
 
 pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniError> {
     let conf = base.add_conf()?;
@@ -30,7 +30,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniE
             format!("there is no record of container {} interface {}", target.container, target.ifname),
         )
     })?;
-    if record.netns_inode != ns.inode() {
+    if !attachment::is_namespace_of(&record, &ns) {
         return Err(CniError::new(
             Code::Differs,
             format!("CNI_NETNS {} is not the namespace that ADD was given", ns.path().display()),
@@ -38,7 +38,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<(), CniE
     }
     let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
     let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
-    let seen = seen::attachment(&mut kernel, &record)?;
+    let seen = attachment::see(&mut kernel, &record).map_err(|e| context::kernel(&e))?;
     let extra = routes(&conf, &record);
     attach::check(&record, &extra, &promise, &seen).map_err(|e| CniError::new(Code::Differs, e))?;
     if conf.masquerade {

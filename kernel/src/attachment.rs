@@ -1,0 +1,111 @@
+//! What the kernel shows of one attachment: both ends of its pair, and whether anybody lives behind it.
+
+use std::io;
+use std::path::Path;
+
+use flatnet_core::attach::{SeenAttachment, SeenEnd, SeenRoute};
+use flatnet_core::kernel::KernelError;
+use flatnet_core::life::{HostEnd, Signs};
+use flatnet_core::names::IfName;
+use flatnet_core::node::Attachment;
+use flatnet_core::repair::pod_settings;
+use flatnet_core::step::{Ipv4Conf, Ns};
+
+use crate::apply::NetlinkKernel;
+use crate::batch::Netlink;
+use crate::netns::NetnsFd;
+use crate::{facts, sysctl};
+
+/// Both ends, and the settings inside the pod that the record speaks of.
+///
+/// # Errors
+/// A dump failed; what is not there is no error.
+pub fn see(kernel: &mut NetlinkKernel, attachment: &Attachment) -> Result<SeenAttachment, KernelError> {
+    let failed = |what: &'static str| move |e: io::Error| KernelError::from_io(what, &e);
+    let node = see_node(kernel.netlink(Ns::Node)?, attachment)?;
+    let netlink = kernel.netlink(Ns::Pod)?;
+    let pod = end(netlink, &attachment.ifname).map_err(failed("read the pod's interface"))?;
+    let lo: IfName = "lo".parse().map_err(|e| KernelError::new("read the pod's lo", e))?;
+    let lo = facts::link(netlink, &lo).map_err(failed("read the pod's lo"))?;
+    let keys = pod_settings(attachment);
+    let read = || keys.into_iter().filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
+    let sysctls = match kernel.pod_namespace() {
+        Some(ns) => ns.run(read).map_err(|e| KernelError::new("read the pod's settings", e))?,
+        None => read(),
+    };
+    Ok(SeenAttachment { node, pod, loopback_up: lo.is_some_and(|lo| lo.up), sysctls })
+}
+
+/// The node's end.
+///
+/// # Errors
+/// A dump failed; an end that is not there is `None`.
+pub fn see_node(netlink: &mut Netlink, attachment: &Attachment) -> Result<Option<SeenEnd>, KernelError> {
+    let mut seen = end(netlink, &attachment.host_ifname)
+        .map_err(|e| KernelError::from_io("read the node's interface", &e))?;
+    if let Some(node) = &mut seen {
+        node.conf = [Ipv4Conf::Forwarding, Ipv4Conf::ProxyArp, Ipv4Conf::RpFilter]
+            .into_iter()
+            .filter_map(|conf| {
+                let key = format!("net/ipv4/conf/{}/{}", attachment.host_ifname, conf.as_str());
+                Some((conf, sysctl::read(&key).ok()?.parse().ok()?))
+            })
+            .collect();
+    }
+    Ok(seen)
+}
+
+/// Whether anybody lives behind it.
+///
+/// # Errors
+/// The conversation with the kernel failed.
+pub fn signs(netlink: &mut Netlink, attachment: &Attachment) -> io::Result<Signs> {
+    let host_end = match facts::link(netlink, &attachment.host_ifname)? {
+        Some(link) if link.paired => HostEnd::Paired,
+        Some(_) => HostEnd::Alone,
+        None => HostEnd::Gone,
+    };
+    // A whole pair proves life; only without one does the namespace have to be looked at.
+    let namespace = host_end != HostEnd::Paired && namespace(attachment).is_some();
+    Ok(Signs { namespace, host_end })
+}
+
+/// The namespace that ADD was given, if its path still leads to it.
+#[must_use]
+pub fn namespace(attachment: &Attachment) -> Option<NetnsFd> {
+    let ns = NetnsFd::open(Path::new(&attachment.netns)).ok()?;
+    is_namespace_of(attachment, &ns).then_some(ns)
+}
+
+/// Whether `ns` is the one that ADD was given. An inode's number alone would not tell: the next namespace
+/// may have it.
+#[must_use]
+pub fn is_namespace_of(attachment: &Attachment, ns: &NetnsFd) -> bool {
+    let cookie = || ns.run(Netlink::open).ok()?.ok()?.namespace_cookie().ok();
+    ns.inode() == attachment.netns_inode
+        && attachment.netns_cookie.is_none_or(|recorded| cookie().is_none_or(|found| found == recorded))
+}
+
+/// The running boot.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn boot_id() -> io::Result<String> {
+    sysctl::read("kernel/random/boot_id")
+}
+
+fn end(netlink: &mut Netlink, name: &IfName) -> io::Result<Option<SeenEnd>> {
+    let Some(link) = facts::link(netlink, name)? else { return Ok(None) };
+    let routes = facts::routes_of(netlink, &link)?;
+    let route = |r: facts::SeenRoute| SeenRoute { dst: r.dst, gateway: r.gateway, metric: r.metric };
+    Ok(Some(SeenEnd {
+        up: link.up,
+        mtu: link.mtu,
+        mac: link.mac,
+        addresses: facts::addresses(netlink, &link)?,
+        routes: routes.into_iter().map(route).collect(),
+        neighbours: facts::permanent_neighbours(netlink, &link)?,
+        conf: Vec::new(),
+        alias: link.alias,
+    }))
+}
