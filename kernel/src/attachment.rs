@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flatnet_core::attach::{SeenAttachment, SeenEnd, SeenRoute};
 use flatnet_core::kernel::KernelError;
-use flatnet_core::life::{HostEnd, Signs};
+use flatnet_core::life::{self, HostEnd, Moment, Signs};
 use flatnet_core::names::IfName;
 use flatnet_core::node::Attachment;
 use flatnet_core::repair::pod_settings;
@@ -68,6 +68,11 @@ pub fn signs(netlink: &mut Netlink, attachment: &Attachment) -> io::Result<Signs
     // A whole pair proves life; only without one does the namespace have to be looked at.
     let namespace = host_end != HostEnd::Paired && namespace(attachment).is_some();
     Ok(Signs { namespace, host_end })
+}
+
+/// Whether nobody uses it any more, for long enough. What cannot be looked at is not dead.
+pub fn is_dead(netlink: &mut Netlink, attachment: &Attachment, moment: &Moment, grace: u64) -> bool {
+    signs(netlink, attachment).is_ok_and(|signs| life::is_dead(attachment, signs, moment, grace))
 }
 
 /// The namespace that ADD was given, if its path still leads to it.

@@ -96,6 +96,12 @@ pub fn route_to(netlink: &mut Netlink, ip: IpAddr) -> io::Result<Option<SeenRout
     get(netlink, msg::route::get_match(ip), &[ENETUNREACH, EHOSTUNREACH, ESRCH], read::route)
 }
 
+/// Whether there is a route to exactly `ip`: somebody has it, whatever our files say.
+pub fn is_routed(netlink: &mut Netlink, ip: IpAddr) -> bool {
+    let exactly = IpNetwork::from(ip);
+    matches!(route_to(netlink, ip), Ok(Some(route)) if route.dst == exactly)
+}
+
 /// Permanent neighbour entries of a link, both families.
 ///
 /// # Errors

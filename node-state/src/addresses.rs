@@ -4,12 +4,11 @@
 //! process. The owner's tag is in the slot, so an address whose ADD died is found by DEL without any
 //! other record. Nothing is held in memory: a taking reads a few slots after the last one handed out.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use flatnet_core::link::AttachmentIds;
 use flatnet_core::pool::{Search, Slot, Subnet};
@@ -26,8 +25,6 @@ const CURSOR_AT: u64 = 8;
 const SLOT: u64 = 16;
 /// Slots read at a time.
 const PAGE: u64 = 256;
-/// How long to wait for the lock: its holders need microseconds, so a longer wait means a stopped one.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The address pool of one node.
 #[derive(Debug, Clone)]
@@ -55,6 +52,25 @@ impl std::fmt::Debug for Request<'_> {
     }
 }
 
+/// How full a subnet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The subnet.
+    pub network: IpNetwork,
+    /// Addresses in use.
+    pub used: u64,
+    /// Addresses that can be handed out.
+    pub capacity: u64,
+}
+
+/// An address in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) ip: IpAddr,
+    pub(crate) network: IpNetwork,
+    pub(crate) slot: Slot,
+}
+
 /// A subnet's file, locked.
 struct Locked {
     file: File,
@@ -77,7 +93,7 @@ impl Addresses {
             Some(ip) => pool.wanted(ip, request)?,
             None => pool.search(request)?,
         };
-        pool.write_slot(number, Slot { owner: request.owner, freed_at: 0 })?;
+        pool.write_slot(number, Slot { owner: request.owner, since: boot_seconds() })?;
         pool.write_cursor(number)?;
         Ok(pool.subnet.address(number))
     }
@@ -125,6 +141,41 @@ impl Addresses {
         Ok(room)
     }
 
+    /// How many addresses of each subnet are in use, and how many there are.
+    ///
+    /// # Errors
+    /// A pool's file cannot be read.
+    pub fn usage(&self) -> Result<Vec<Usage>, StateError> {
+        let count = |network| {
+            let pool = self.open(network)?;
+            let used = pool.used()?.len() as u64;
+            Ok(Usage { network, used, capacity: pool.subnet.capacity() })
+        };
+        self.networks()?.into_iter().map(count).collect()
+    }
+
+    /// Every address in use.
+    pub(crate) fn used(&self) -> Result<Vec<Used>, StateError> {
+        let mut all = Vec::new();
+        for network in self.networks()? {
+            let pool = self.open(network)?;
+            let used = pool.used()?.into_iter();
+            all.extend(used.map(|(number, slot)| Used { ip: pool.subnet.address(number), network, slot }));
+        }
+        Ok(all)
+    }
+
+    /// Frees an address if it is still in use as it was seen. Answers whether it was.
+    pub(crate) fn free_unchanged(&self, seen: &Used) -> Result<bool, StateError> {
+        let pool = self.open(seen.network)?;
+        let Some(number) = pool.subnet.slot(seen.ip) else { return Ok(false) };
+        if pool.read_slot(number)? != seen.slot {
+            return Ok(false);
+        }
+        pool.free(seen.slot.owner, &[number])?;
+        Ok(true)
+    }
+
     fn path(&self, network: IpNetwork) -> PathBuf {
         self.folder.join(format!("{}-{}", network.network(), network.prefix()))
     }
@@ -153,12 +204,12 @@ impl Addresses {
     fn open(&self, network: IpNetwork) -> Result<Locked, StateError> {
         let path = self.path(network);
         fs::create_dir_all(&self.folder).map_err(StateError::io("create directory", &self.folder))?;
-        let deadline = Instant::now() + LOCK_PATIENCE;
+        let deadline = files::patience();
         loop {
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
             let file = file.map_err(StateError::io("open", &path))?;
-            lock(&file, &path, deadline)?;
-            if !is_at(&file, &path) {
+            files::lock(&file, &path, deadline)?;
+            if !files::is_at(&file, &path) {
                 continue;
             }
             let pool = Locked { file, path: path.clone(), subnet: Subnet::of(network) };
@@ -178,28 +229,6 @@ enum PoolFile {
     Ready,
     Empty,
     Damaged,
-}
-
-fn lock(file: &File, path: &Path, deadline: Instant) -> Result<(), StateError> {
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                #[expect(clippy::disallowed_methods, reason = "flock(2) cannot wait with a deadline")]
-                std::thread::sleep(Duration::from_micros(100));
-            }
-            Err(TryLockError::WouldBlock) => return Err(StateError::Locked { path: path.to_owned() }),
-            Err(TryLockError::Error(e)) => return Err(StateError::io("lock", path)(e)),
-        }
-    }
-}
-
-/// Whether the locked file is still the one at its path: it may have been set aside while we waited.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),
-        _ => false,
-    }
 }
 
 impl Locked {
@@ -227,7 +256,7 @@ impl Locked {
         for record in records {
             let owner = AttachmentIds::of(&record.container, &record.ifname).owner;
             for number in record.addresses.iter().filter_map(|ip| self.subnet.slot(*ip)) {
-                self.write_slot(number, Slot { owner, freed_at: 0 })?;
+                self.write_slot(number, Slot { owner, since: 0 })?;
             }
         }
         self.write_at(&MAGIC, 0)
@@ -277,6 +306,17 @@ impl Locked {
         Ok(())
     }
 
+    fn used(&self) -> Result<Vec<(u64, Slot)>, StateError> {
+        let mut all = Vec::new();
+        self.each(self.subnet.first(), |number, slot| {
+            if slot.owner != 0 {
+                all.push((number, slot));
+            }
+            false
+        })?;
+        Ok(all)
+    }
+
     fn owned_by(&self, owner: u64) -> Result<Vec<u64>, StateError> {
         let mut all = Vec::new();
         self.each(self.subnet.first(), |number, slot| {
@@ -292,7 +332,7 @@ impl Locked {
     fn free(&self, owner: u64, slots: &[u64]) -> Result<(), StateError> {
         for number in slots {
             if self.read_slot(*number)?.owner == owner {
-                self.write_slot(*number, Slot { owner: 0, freed_at: boot_seconds() })?;
+                self.write_slot(*number, Slot { owner: 0, since: boot_seconds() })?;
             }
         }
         Ok(())
@@ -309,7 +349,7 @@ impl Locked {
             .map_err(StateError::io("read", &self.path))?;
         let slots: Vec<Slot> = bytes
             .chunks_exact(16)
-            .map(|slot| Slot { owner: word(&slot[..8]), freed_at: word(&slot[8..]) })
+            .map(|slot| Slot { owner: word(&slot[..8]), since: word(&slot[8..]) })
             .collect();
         Ok(slots.into_iter())
     }
@@ -317,7 +357,7 @@ impl Locked {
     fn write_slot(&self, number: u64, slot: Slot) -> Result<(), StateError> {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&slot.owner.to_le_bytes());
-        bytes[8..].copy_from_slice(&slot.freed_at.to_le_bytes());
+        bytes[8..].copy_from_slice(&slot.since.to_le_bytes());
         self.write_at(&bytes, HEADER + number * SLOT)
     }
 
@@ -355,6 +395,7 @@ mod tests {
     use super::*;
     use crate::StateDir;
     use std::collections::HashSet;
+    use std::time::{Duration, Instant};
 
     fn free(_: IpAddr) -> bool {
         false

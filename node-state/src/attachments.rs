@@ -9,6 +9,7 @@ use flatnet_core::node::{ATTACHMENT_VERSION, Attachment};
 
 use crate::error::StateError;
 use crate::files;
+use crate::mark::{self, Mark, SeenMark};
 
 /// The records of one node.
 #[derive(Debug, Clone)]
@@ -25,13 +26,38 @@ impl Attachments {
         self.folder.join(format!("{host_if}.json"))
     }
 
-    /// Marks that an attachment is being made, before anything is taken for it: whoever finds the mark
-    /// later knows that its maker died, and that addresses may be held which no record names.
+    /// Marks that an attachment is being made, before anything is taken for it in the name of `owner`
+    /// ([`flatnet_core::link::AttachmentIds::owner`]). Who finds the mark later, held by nobody, knows that
+    /// its maker died, and that addresses may be held which no record names.
     ///
     /// # Errors
-    /// The mark cannot be written.
-    pub fn begin(&self, host_if: &IfName) -> Result<(), StateError> {
-        files::begin(&self.path(host_if))
+    /// The mark cannot be written, or somebody else holds it.
+    pub fn begin(&self, host_if: &IfName, owner: u64) -> Result<Mark, StateError> {
+        Mark::make(&files::beside(&self.path(host_if)), owner, files::patience())
+    }
+
+    /// The same for who comes to collect; `None`: somebody is at it.
+    pub(crate) fn try_begin(&self, host_if: &IfName, owner: u64) -> Result<Option<Mark>, StateError> {
+        Mark::try_make(&files::beside(&self.path(host_if)), owner)
+    }
+
+    /// Removes a mark that no record belongs to.
+    pub(crate) fn remove_mark(&self, host_if: &IfName) -> Result<(), StateError> {
+        files::remove(&files::beside(&self.path(host_if)))
+    }
+
+    /// Every mark there is.
+    pub(crate) fn marks(&self) -> Result<Vec<(IfName, SeenMark)>, StateError> {
+        let mut marks = Vec::new();
+        for name in self.names()? {
+            let host_if = name.strip_prefix('.').and_then(|n| n.strip_suffix(".json.tmp"));
+            let Some(Ok(host_if)) = host_if.filter(|n| is_host_if(n)).map(str::parse::<IfName>) else {
+                continue;
+            };
+            let seen = mark::look(&files::beside(&self.path(&host_if)))?;
+            marks.extend(seen.map(|seen| (host_if, seen)));
+        }
+        Ok(marks)
     }
 
     /// Whether the mark of [`Self::begin`] is there without its record having followed.
@@ -95,15 +121,8 @@ impl Attachments {
     /// The folder cannot be listed; a folder that is not there is empty.
     pub fn list(&self) -> Result<(Vec<Attachment>, Vec<StateError>), StateError> {
         let (mut records, mut failures) = (Vec::new(), Vec::new());
-        let entries = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((records, failures)),
-            Err(e) => return Err(StateError::io("list", &self.folder)(e)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(StateError::io("list", &self.folder))?;
-            let name = entry.file_name();
-            let host_if = name.to_str().and_then(|n| n.strip_suffix(".json")).filter(|n| is_host_if(n));
+        for name in self.names()? {
+            let host_if = name.strip_suffix(".json").filter(|n| is_host_if(n));
             let Some(Ok(host_if)) = host_if.map(str::parse) else { continue };
             match self.get(&host_if) {
                 Ok(record) => records.extend(record),
@@ -112,5 +131,19 @@ impl Attachments {
         }
         records.sort_by(|a, b| a.host_ifname.cmp(&b.host_ifname));
         Ok((records, failures))
+    }
+
+    /// Names of the files in the folder; a folder that is not there has none.
+    fn names(&self) -> Result<Vec<String>, StateError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(StateError::io("list", &self.folder)(e)),
+        };
+        let name = |entry: std::io::Result<fs::DirEntry>| match entry {
+            Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+            Err(e) => Some(Err(StateError::io("list", &self.folder)(e))),
+        };
+        entries.filter_map(name).collect()
     }
 }

@@ -9,6 +9,7 @@ mod settings;
 mod seen;
 mod loopback;
 mod delegate;
+mod lease;
 mod ipam;
 mod verbs;
 

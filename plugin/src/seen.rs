@@ -5,16 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use flatnet_core::link::{OverlayMtu, UnderlayMtu};
 use flatnet_kernel::batch::Netlink;
 use flatnet_kernel::facts;
-use ipnetwork::IpNetwork;
 
 /// An address nobody has (TEST-NET-3, RFC 5737): the route to it is the way out.
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
-
-/// Whether the node routes to exactly `ip`: somebody has it, whatever our files say.
-pub(crate) fn is_routed(netlink: &mut Netlink, ip: IpAddr) -> bool {
-    let exactly = IpNetwork::from(ip);
-    matches!(facts::route_to(netlink, ip), Ok(Some(route)) if route.dst == exactly)
-}
 
 /// The MTU that packets leaving this node must fit, where no agent says: the default route's link's.
 pub(crate) fn uplink_mtu(netlink: &mut Netlink) -> OverlayMtu {

@@ -1,6 +1,5 @@
 //! ADD: everything that can refuse comes first, then the address, then the record, then the kernel.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 
 use flatnet_core::attach::{self, Extras};
@@ -13,12 +12,13 @@ use flatnet_core::link::AttachmentIds;
 use flatnet_core::node::{ATTACHMENT_VERSION, Attachment};
 use flatnet_core::step::Ns;
 use flatnet_kernel::{NetlinkKernel, NetnsFd, attachment, facts, sysctl};
-use flatnet_node_state::{PoolError, Request, StateDir, boot_seconds};
+use flatnet_node_state::{StateDir, boot_seconds};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::del;
 use crate::ipam::Ipam;
+use crate::lease::Lessor;
 use crate::settings::Settings;
 use crate::{context, seen};
 
@@ -178,9 +178,14 @@ fn make(
     source: Source<'_>,
     mut attachment: Attachment,
 ) -> Result<Attachment, CniError> {
-    state.attachments().begin(&attachment.host_ifname).map_err(|e| context::state(&e))?;
+    let owner = AttachmentIds::of(&attachment.container, &attachment.ifname).owner;
+    // Held to the end: whoever collects knows that somebody is at it.
+    let _mark = state.attachments().begin(&attachment.host_ifname, owner).map_err(|e| context::state(&e))?;
     match source.ipam {
-        None => attachment.addresses = lease(kernel, state, conf, source.settings, &attachment)?,
+        None => {
+            let netlink = kernel.netlink(Ns::Node).map_err(|e| context::kernel(&e))?;
+            attachment.addresses = Lessor::new(netlink, state, conf, owner).lease(source.settings)?;
+        }
         Some(ipam) => {
             let given = ipam.add()?;
             attachment.addresses = given.addresses;
@@ -197,49 +202,6 @@ fn make(
     };
     execute(kernel, &attach::plan_add(&attachment, &extras)).map_err(|e| context::exec(&e))?;
     Ok(attachment)
-}
-
-/// One address of each family that the node has subnets of.
-fn lease(
-    kernel: &mut NetlinkKernel,
-    state: &StateDir,
-    conf: &AddConf,
-    settings: &Settings,
-    attachment: &Attachment,
-) -> Result<Vec<IpAddr>, CniError> {
-    let owner = AttachmentIds::of(&attachment.container, &attachment.ifname).owner;
-    let node = RefCell::new(kernel.netlink(Ns::Node).map_err(|e| context::kernel(&e))?);
-    let in_use = |ip: IpAddr| seen::is_routed(&mut node.borrow_mut(), ip);
-    let mut leased = Vec::new();
-    for family in settings.families() {
-        let v4 = family.iter().all(IpNetwork::is_ipv4);
-        let wanted = conf.requested.iter().copied().find(|ip| ip.is_ipv4() == v4);
-        let request = Request { owner, wanted, cooldown: conf.cooldown_seconds, in_use: &in_use };
-        leased.push(take_from(state, &family, request).map_err(|e| context::pool(&e))?);
-    }
-    let unmet = conf.requested.iter().find(|ip| !leased.contains(ip));
-    match unmet {
-        None => Ok(leased),
-        Some(ip) => Err(CniError::new(
-            Code::InvalidConfig,
-            format!("requested address {ip} cannot be given: one address per family, of the node's subnets"),
-        )),
-    }
-}
-
-/// The first subnet of a family that has the address, or any.
-fn take_from(state: &StateDir, family: &[IpNetwork], request: Request<'_>) -> Result<IpAddr, PoolError> {
-    let mut last = None;
-    for network in family {
-        match state.addresses().take(*network, request) {
-            Err(e @ (PoolError::Exhausted { .. } | PoolError::Outside { .. })) => last = Some(e),
-            other => return other,
-        }
-    }
-    Err(last.unwrap_or(PoolError::Exhausted {
-        network: IpNetwork::from(IpAddr::from([0, 0, 0, 0])),
-        capacity: 0,
-    }))
 }
 
 /// Without an agent the plugin itself makes the node forward. An interface that takes its default route
