@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
+use crate::beside::{own_routes, plan_beside, rules};
 use crate::cni::result::Promise;
 use crate::link::{AttachmentIds, Mac};
 use crate::node::Attachment;
 use crate::step::{
-    AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Masquerade, Neighbour, Ns, Put, Route, Step,
+    AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Masquerade, Neighbour, Ns, Put, Route, Rule, Step,
     VethPair, Via,
 };
 
@@ -177,18 +178,25 @@ pub(crate) fn plan_pod(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     }
     for first in families(attachment) {
         let gateway = gateway_of(first);
-        let via = Via::Link(attachment.ifname.clone());
-        let on_link = Route { dst: IpNetwork::from(gateway), via, source: None, metric: None };
         plan.push(Step::PutNeighbour(link.clone(), Neighbour { ip: gateway, mac: attachment.host_mac }));
-        plan.push(Step::PutRoute(Ns::Pod, on_link, Put::New));
     }
-    for (dst, gateway) in pod_destinations(attachment, &extras.routes) {
-        let via = Via::Gateway { gateway, link: attachment.ifname.clone() };
-        plan.push(Step::PutRoute(Ns::Pod, Route { dst, via, source: None, metric: None }, Put::New));
-    }
+    let routes = pod_routes(attachment, &extras.routes).into_iter();
+    plan.extend(routes.map(|route| Step::PutRoute(Ns::Pod, route, Put::New)));
+    plan.extend(plan_beside(attachment, extras));
     let settings = extras.sysctls.iter();
     plan.extend(settings.map(|(k, v)| Step::SetSysctl(Ns::Pod, k.clone(), v.clone())));
     plan
+}
+
+/// The pod's routes: to its gateways, which are on the link, then through them.
+pub(crate) fn pod_routes(attachment: &Attachment, extra: &[IpNetwork]) -> Vec<Route> {
+    let link = || attachment.ifname.clone();
+    let route = |dst, via| Route { dst, via, source: None, metric: attachment.metric };
+    let on_link = |first| route(IpNetwork::from(gateway_of(first)), Via::Link(link()));
+    let mut all: Vec<Route> = families(attachment).map(on_link).collect();
+    let through = pod_destinations(attachment, extra).into_iter();
+    all.extend(through.map(|(dst, gateway)| route(dst, Via::Gateway { gateway, link: link() })));
+    all
 }
 
 /// What people see in `ip link`.
@@ -263,6 +271,10 @@ pub struct SeenAttachment {
     pub loopback_up: bool,
     /// Settings inside the pod, as far as read, keys with slashes.
     pub sysctls: BTreeMap<String, String>,
+    /// Routes of the pod's end in the table of its own ([`crate::beside::table_of`]).
+    pub own_routes: Vec<SeenRoute>,
+    /// Rules of the pod that choose a table by source address alone.
+    pub rules: Vec<Rule>,
 }
 
 /// The first thing that is not as ADD made it.
@@ -302,15 +314,15 @@ pub fn check(
     }
     for first in families(attachment) {
         let gateway = gateway_of(first);
-        has(&format!("route on {pod_name}"), &routes(pod), &RouteText::to(IpNetwork::from(gateway), None))?;
         let neighbour = Neighbour { ip: gateway, mac: attachment.host_mac };
         has(&format!("neighbour on {pod_name}"), &neighbours(pod), &NeighbourText(neighbour))?;
         let ips: Vec<IpAddr> = node.addresses.iter().map(IpNetwork::ip).collect();
         has(&format!("address on {node_name}"), &ips, &gateway)?;
     }
-    for (dst, gateway) in pod_destinations(attachment, extra) {
-        has(&format!("route on {pod_name}"), &routes(pod), &RouteText::to(dst, Some(gateway)))?;
+    for route in pod_routes(attachment, extra) {
+        has(&format!("route on {pod_name}"), &routes(pod), &RouteText::of(&route))?;
     }
+    check_beside(&pod_name, attachment, extra, seen)?;
     for ip in &attachment.addresses {
         has(&format!("route on {node_name}"), &routes(node), &RouteText::to(IpNetwork::from(*ip), None))?;
         let neighbour = Neighbour { ip: *ip, mac: attachment.mac };
@@ -320,6 +332,24 @@ pub fn check(
         let found = node.conf.iter().find(|(c, _)| *c == conf).map(|(_, v)| v.to_string());
         let found = found.unwrap_or_else(|| "nothing".to_owned());
         same(format!("{} of {node_name}", conf.as_str()), &value.to_string(), &found)?;
+    }
+    Ok(())
+}
+
+/// What a further interface of the pod has beyond the first.
+fn check_beside(
+    pod_name: &str,
+    attachment: &Attachment,
+    extra: &[IpNetwork],
+    seen: &SeenAttachment,
+) -> Result<(), Difference> {
+    let extras = Extras { routes: extra.to_vec(), ..Extras::default() };
+    let found: Vec<RouteText> = seen.own_routes.iter().map(|route| RouteText(*route)).collect();
+    for route in own_routes(attachment, &extras) {
+        has(&format!("route in the own table of {pod_name}"), &found, &RouteText::of(&route))?;
+    }
+    for rule in rules(attachment) {
+        has(&format!("rule for {pod_name}"), &seen.rules, &rule)?;
     }
     Ok(())
 }
@@ -358,6 +388,15 @@ struct RouteText(SeenRoute);
 impl RouteText {
     const fn to(dst: IpNetwork, gateway: Option<IpAddr>) -> Self {
         Self(SeenRoute { dst, gateway, metric: default_metric(&dst) })
+    }
+
+    fn of(route: &Route) -> Self {
+        let gateway = match route.via {
+            Via::Gateway { gateway, .. } => Some(gateway),
+            Via::Link(_) | Via::Nexthop(_) | Via::Unreachable => None,
+        };
+        let metric = route.metric.unwrap_or(default_metric(&route.dst));
+        Self(SeenRoute { dst: route.dst, gateway, metric })
     }
 }
 

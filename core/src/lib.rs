@@ -11,6 +11,7 @@ pub mod execute;
 pub mod overlay;
 pub mod node;
 pub mod attach;
+pub mod beside;
 pub mod repair;
 pub mod life;
 pub mod pool;

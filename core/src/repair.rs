@@ -115,6 +115,16 @@ impl Healthy<'_> {
                 let kept = self.end.mac == Some(self.mac) && self.end.neighbours.contains(&neighbour);
                 (!kept).then_some(Step::PutNeighbour(link, neighbour))
             }
+            Step::PutTableRoute(ns, table, route) => {
+                let (dst, wanted) = (route.dst, gateway(&route));
+                let is_so =
+                    |pod: &SeenAttachment| pod.own_routes.iter().any(|r| r.dst == dst && r.gateway == wanted);
+                (!self.pod.is_some_and(is_so)).then_some(Step::PutTableRoute(ns, table, route))
+            }
+            Step::PutRule(ns, rule) => {
+                let kept = self.pod.is_some_and(|pod| pod.rules.contains(&rule));
+                (!kept).then_some(Step::PutRule(ns, rule))
+            }
             Step::SetSysctl(ns, key, value) => {
                 let found = self.pod.and_then(|pod| pod.sysctls.get(&key));
                 let same = found.is_some_and(|found| words(found).eq(words(&value)));

@@ -147,6 +147,12 @@ impl NetlinkKernel {
                 let index = self.via_index(step, *ns, &route.via, known)?.ok_or_else(|| no_link(step))?;
                 msg::route::put(route, index, *mode)
             }
+            Step::PutTableRoute(ns, table, route) => {
+                let index = self.via_index(step, *ns, &route.via, known)?.ok_or_else(|| no_link(step))?;
+                msg::route::put_in_table(*table, route, index)
+            }
+            Step::PutRule(_, rule) => msg::rule::put(rule),
+            Step::DropRule(_, rule) => msg::rule::remove(rule),
             Step::PutNexthop(nexthop) => {
                 let index = self.must_index(step, &LinkRef::node(nexthop.link.clone()), known)?;
                 msg::nexthop::put(nexthop, index)
@@ -326,11 +332,12 @@ fn read_answer(step: &Step, answer: Answer) -> Result<Outcome, KernelError> {
     };
     let harmless = match step {
         // The kernel's key is (link, address, prefix length): the same key is the same address.
-        Step::AddAddr(..) if refusal.errno == EEXIST => Some(Outcome::AlreadySo),
+        // Nor can there be two rules that are the same in everything (`rule_exists`, net/core/fib_rules.c).
+        Step::AddAddr(..) | Step::PutRule(..) if refusal.errno == EEXIST => Some(Outcome::AlreadySo),
         Step::DeleteLink(_) if refusal.errno == ENODEV => Some(Outcome::AlreadyGone),
         Step::DropAddr(..) if matches!(refusal.errno, EADDRNOTAVAIL | ENODEV) => Some(Outcome::AlreadyGone),
         Step::DropRoute(..) if matches!(refusal.errno, ESRCH | ENODEV) => Some(Outcome::AlreadyGone),
-        Step::DropNexthop(_) | Step::DropNeighbour(..) | Step::DropFdb(..)
+        Step::DropNexthop(_) | Step::DropNeighbour(..) | Step::DropFdb(..) | Step::DropRule(..)
             if matches!(refusal.errno, ENOENT | ENODEV) =>
         {
             Some(Outcome::AlreadyGone)

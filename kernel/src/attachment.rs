@@ -4,12 +4,13 @@ use std::io;
 use std::path::Path;
 
 use flatnet_core::attach::{SeenAttachment, SeenEnd, SeenRoute};
+use flatnet_core::beside::table_of;
 use flatnet_core::kernel::KernelError;
 use flatnet_core::life::{self, HostEnd, Moment, Signs};
 use flatnet_core::names::IfName;
 use flatnet_core::node::Attachment;
 use flatnet_core::repair::pod_settings;
-use flatnet_core::step::{Ipv4Conf, Ns};
+use flatnet_core::step::{Ipv4Conf, Ns, Rule};
 
 use crate::apply::NetlinkKernel;
 use crate::batch::Netlink;
@@ -27,13 +28,30 @@ pub fn see(kernel: &mut NetlinkKernel, attachment: &Attachment) -> Result<SeenAt
     let pod = end(netlink, &attachment.ifname).map_err(failed("read the pod's interface"))?;
     let lo: IfName = "lo".parse().map_err(|e| KernelError::new("read the pod's lo", e))?;
     let lo = facts::link(netlink, &lo).map_err(failed("read the pod's lo"))?;
+    let (own_routes, rules) = see_beside(netlink, attachment).map_err(failed("read the pod's rules"))?;
     let keys = pod_settings(attachment);
     let read = || keys.into_iter().filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
     let sysctls = match kernel.pod_namespace() {
         Some(ns) => ns.run(read).map_err(|e| KernelError::new("read the pod's settings", e))?,
         None => read(),
     };
-    Ok(SeenAttachment { node, pod, loopback_up: lo.is_some_and(|lo| lo.up), sysctls })
+    Ok(SeenAttachment { node, pod, loopback_up: lo.is_some_and(|lo| lo.up), sysctls, own_routes, rules })
+}
+
+/// What a further interface of the pod has beyond the first: routes in its own table, and rules.
+fn see_beside(netlink: &mut Netlink, attachment: &Attachment) -> io::Result<(Vec<SeenRoute>, Vec<Rule>)> {
+    if attachment.metric.is_none() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let routes = match facts::link(netlink, &attachment.ifname)? {
+        Some(link) => facts::table_routes_of(netlink, &link, table_of(attachment))?,
+        None => Vec::new(),
+    };
+    Ok((routes.into_iter().map(route).collect(), facts::source_rules(netlink)?))
+}
+
+const fn route(seen: facts::SeenRoute) -> SeenRoute {
+    SeenRoute { dst: seen.dst, gateway: seen.gateway, metric: seen.metric }
 }
 
 /// The node's end.
@@ -102,7 +120,6 @@ pub fn boot_id() -> io::Result<String> {
 fn end(netlink: &mut Netlink, name: &IfName) -> io::Result<Option<SeenEnd>> {
     let Some(link) = facts::link(netlink, name)? else { return Ok(None) };
     let routes = facts::routes_of(netlink, &link)?;
-    let route = |r: facts::SeenRoute| SeenRoute { dst: r.dst, gateway: r.gateway, metric: r.metric };
     Ok(Some(SeenEnd {
         up: link.up,
         mtu: link.mtu,

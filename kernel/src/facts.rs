@@ -5,15 +5,22 @@ use std::net::IpAddr;
 
 use flatnet_core::link::Mac;
 use flatnet_core::names::IfName;
-use flatnet_core::step::Neighbour;
+use flatnet_core::step::{Neighbour, Rule};
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{DecodeError, Parseable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{NeighbourMessage, NeighbourState};
-use nix::libc::{EHOSTUNREACH, ENETUNREACH, ENODEV, ESRCH};
+use nix::libc::{EHOSTUNREACH, ENETUNREACH, ENODEV, ENOENT, ESRCH};
 
 use crate::batch::{Netlink, Request};
 use crate::{msg, read};
+
+/// Addresses that only a default route leads to: reserved for ever (RFC 1112, section 4), and returned to
+/// the pool (RFC 3701). IPv4 first.
+pub(crate) const ELSEWHERE: [IpAddr; 2] = [
+    IpAddr::V4(std::net::Ipv4Addr::new(240, 0, 0, 1)),
+    IpAddr::V6(std::net::Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1)),
+];
 
 /// A link as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +80,55 @@ pub fn routes_of(netlink: &mut Netlink, link: &SeenLink) -> io::Result<Vec<SeenR
         all.extend(netlink.dump(&msg::route::dump_through(family, link.index), |body| {
             Ok(Some(read::route(body)?).filter(|route| route.link_index == Some(link.index)))
         })?);
+    }
+    Ok(all)
+}
+
+/// Routes of one table other than the main one through one link, both families; a table that is not there
+/// has none.
+///
+/// # Errors
+/// A dump failed.
+pub fn table_routes_of(netlink: &mut Netlink, link: &SeenLink, table: u32) -> io::Result<Vec<SeenRoute>> {
+    let mut all = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let found = netlink.dump(&msg::route::dump_table_through(family, link.index, table), |body| {
+            Ok(Some(read::route(body)?).filter(|route| route.link_index == Some(link.index)))
+        });
+        match found {
+            Ok(found) => all.extend(found),
+            Err(e) if e.raw_os_error() == Some(ENOENT) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(all)
+}
+
+/// Metrics of the default routes that there are, both families. Cheap where there are none.
+///
+/// # Errors
+/// The conversation failed.
+pub fn default_metrics(netlink: &mut Netlink) -> io::Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for (family, elsewhere) in [AddressFamily::Inet, AddressFamily::Inet6].into_iter().zip(ELSEWHERE) {
+        if route_to(netlink, elsewhere)?.is_none() {
+            continue;
+        }
+        all.extend(netlink.dump(&msg::route::dump_main(family), |body| {
+            Ok(Some(read::route(body)?).filter(|r| r.dst.prefix() == 0).map(|r| r.metric))
+        })?);
+    }
+    Ok(all)
+}
+
+/// Rules that choose a table by source address, both families.
+///
+/// # Errors
+/// A dump failed.
+pub fn source_rules(netlink: &mut Netlink) -> io::Result<Vec<Rule>> {
+    let mut all = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        all.extend(netlink.dump(&msg::rule::dump(family), read::source_rule)?);
     }
     Ok(all)
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use flatnet_core::link::Mac;
-use flatnet_core::step::Neighbour;
+use flatnet_core::step::{Neighbour, Rule};
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{DecodeError, Parseable};
 use netlink_packet_route::AddressFamily;
@@ -11,6 +11,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 
 use crate::facts::{SeenLink, SeenRoute};
 
@@ -63,6 +64,22 @@ pub(crate) fn route(body: &[u8]) -> Result<SeenRoute, DecodeError> {
     let dst = IpNetwork::new(dst, message.header.destination_prefix_length)
         .map_err(|e| DecodeError::from(e.to_string()))?;
     Ok(SeenRoute { dst, gateway, metric, link_index })
+}
+
+/// A rule that chooses a table by source address alone, as far as we read it.
+pub(crate) fn source_rule(body: &[u8]) -> Result<Option<Rule>, DecodeError> {
+    let message = RuleMessage::parse(body)?;
+    let (mut from, mut table, mut priority) = (None, u32::from(message.header.table), 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Source(ip) => from = Some(*ip),
+            RuleAttribute::Table(number) => table = *number,
+            RuleAttribute::Priority(number) => priority = *number,
+            _ => {}
+        }
+    }
+    let whole = |ip: &IpAddr| message.header.src_len == IpNetwork::from(*ip).prefix();
+    Ok(from.filter(whole).map(|from| Rule { from, table, priority }))
 }
 
 pub(crate) fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -57,14 +57,26 @@ pub fn everything(ns: &NetNs) -> BTreeSet<String> {
         "-6 route show table all",
         "neigh show",
         "nexthop show",
+        "rule show",
+        "-6 rule show",
     ]
     .iter()
     .flat_map(|args| {
         let text = command(ns, &format!("ip -o {args}"));
-        text.lines().map(|line| format!("{args}: {line}")).collect::<Vec<_>>()
+        text.lines().map(|line| format!("{args}: {}", settled(line))).collect::<Vec<_>>()
     })
     .filter(|line| !of_the_kernel(line))
     .collect()
+}
+
+/// A link's line without its operational state, which follows the administrative one when the kernel finds
+/// the time (`linkwatch`, net/core/link_watch.c).
+fn settled(line: &str) -> String {
+    let mut words = line.replace("NO-CARRIER,", "").replace(",LOWER_UP", "");
+    for state in ["UP", "DOWN", "UNKNOWN", "LOWERLAYERDOWN"] {
+        words = words.replace(&format!(" state {state} "), " ");
+    }
+    words
 }
 
 /// Panics with the lines that differ.

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use netns_fixtures::NetNs;
+use netns_fixtures::{NetNs, wait_until};
 use serde_json::{Value, json};
 
 use crate::program;
@@ -59,6 +60,11 @@ impl PluginNode {
         let ns = NetNs::new().expect("make a namespace");
         drop(crate::oracle::command(&ns, "ip addr add 192.0.2.1/32 dev lo"));
         drop(crate::oracle::command(&ns, "ip addr add 2001:db8::1/128 dev lo nodad"));
+        // The kernel makes the address's route in its own time, and tests compare before with after.
+        let local = || {
+            crate::oracle::command(&ns, "ip -6 route show table local").contains("2001:db8::1").then_some(())
+        };
+        wait_until("the node's own route", Duration::from_secs(10), local).expect("a route");
         Self::on(ns)
     }
 

@@ -18,6 +18,11 @@ fn record() -> Attachment {
     record
 }
 
+/// The same as a further interface of its pod.
+fn further() -> Attachment {
+    Attachment { metric: Some(2048), ..record() }
+}
+
 fn end_of(seen: &mut SeenAttachment, ns: Ns) -> Option<&mut SeenEnd> {
     match ns {
         Ns::Node => seen.node.as_mut(),
@@ -60,7 +65,21 @@ fn apply(seen: &mut SeenAttachment, steps: &[Step]) {
                 let end = |mac| SeenEnd { mtu: veth.mtu.get(), mac: Some(mac), ..SeenEnd::default() };
                 (seen.node, seen.pod) = (Some(end(veth.host_mac)), Some(end(veth.pod_mac)));
             }
-            (Step::DeleteLink(_), _) => (seen.node, seen.pod) = (None, None),
+            (Step::DeleteLink(_), _) => {
+                (seen.node, seen.pod) = (None, None);
+                seen.own_routes.clear();
+            }
+            (Step::PutTableRoute(_, _, route), Some(_)) => {
+                let route =
+                    SeenRoute { dst: route.dst, gateway: gateway(route), metric: default_metric(&route.dst) };
+                seen.own_routes.retain(|r| r.dst != route.dst);
+                seen.own_routes.push(route);
+            }
+            (Step::PutRule(_, rule), _) => {
+                // A second one of the same kind is refused, which does no harm.
+                seen.rules.retain(|r| r != rule);
+                seen.rules.push(*rule);
+            }
             (Step::SetLink(link, _), _) if link.name.as_str() == "lo" => seen.loopback_up = true,
             (Step::SetLink(_, change), Some(end)) => set(end, change),
             (Step::AddAddr(_, address, _), Some(end)) => end.addresses.push(*address),
@@ -84,13 +103,19 @@ fn healthy(record: &Attachment) -> SeenAttachment {
 }
 
 /// Every way in which one object can be wrong.
-const DAMAGES: usize = 15;
+const DAMAGES: usize = 18;
 
 fn damage(seen: &mut SeenAttachment, which: usize, ns: Ns) {
     match which {
         11 => seen.loopback_up = false,
         12 => seen.sysctls.clear(),
-        13 => (seen.node, seen.pod) = (None, None),
+        13 => {
+            (seen.node, seen.pod) = (None, None);
+            seen.own_routes.clear();
+        }
+        15 => drop(seen.rules.pop()),
+        16 => drop(seen.own_routes.pop()),
+        17 => seen.own_routes.iter_mut().for_each(|r| r.gateway = None),
         14 if ns == Ns::Pod => seen.pod = None,
         14 if seen.pod.as_ref().is_some_and(|pod| pod.mac == Some(record().mac)) => seen.node = None,
         _ => {}
@@ -140,7 +165,7 @@ fn a_healthy_pod_needs_nothing() {
 
 #[test]
 fn every_damage_is_seen_and_put_right() {
-    let record = record();
+    let record = further();
     let mut shown = 0;
     for which in 0..DAMAGES {
         for ns in [Ns::Node, Ns::Pod] {
@@ -154,7 +179,7 @@ fn every_damage_is_seen_and_put_right() {
             shown += usize::from(changed);
         }
     }
-    assert!(shown >= 26, "{shown}");
+    assert!(shown >= 32, "{shown}");
 }
 
 #[test]
@@ -186,9 +211,9 @@ proptest! {
     /// what others added to an end that lived is still there.
     #[test]
     fn after_the_plan_everything_is_right(
-        damages in proptest::collection::vec((0..DAMAGES, any::<bool>()), 0..12)
+        damages in proptest::collection::vec((0..DAMAGES, any::<bool>()), 0..12), first: bool
     ) {
-        let record = record();
+        let record = if first { record() } else { further() };
         let mut seen = healthy(&record);
         for (which, node) in damages {
             damage(&mut seen, which, if node { Ns::Node } else { Ns::Pod });

@@ -7,6 +7,7 @@ pub(crate) mod neigh;
 pub(crate) mod nexthop;
 pub(crate) mod nft;
 pub(crate) mod route;
+pub(crate) mod rule;
 
 use std::net::IpAddr;
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use flatnet_core::attach::{self, Extras};
+use flatnet_core::beside::metric_beside;
 use flatnet_core::cni::conf::{AddConf, Base};
 use flatnet_core::cni::env::{Asked, Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
@@ -58,7 +59,7 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         pod: target.pod.clone(),
         routes: conf.routes.iter().map(|route| route.dst).collect(),
         sysctls: conf.sysctls.clone(),
-        metric: None,
+        metric: metric(&mut kernel)?,
         ipam_routes: Vec::new(),
         ipam: ipam.is_some().then(|| base.raw_ipam().cloned()).flatten(),
     };
@@ -160,6 +161,13 @@ fn mtu(kernel: &mut NetlinkKernel, settings: &Settings) -> Result<flatnet_core::
         Some(mtu) => Ok(mtu),
         None => Ok(seen::uplink_mtu(kernel.netlink(Ns::Node).map_err(|e| context::kernel(&e))?)),
     }
+}
+
+/// The first interface of a pod has the plain default route, a further one comes after it.
+fn metric(kernel: &mut NetlinkKernel) -> Result<Option<u32>, CniError> {
+    let pod = kernel.netlink(Ns::Pod).map_err(|e| context::kernel(&e))?;
+    let taken = facts::default_metrics(pod).map_err(|e| context::io("read the pod's routes", &e))?;
+    Ok(metric_beside(&taken))
 }
 
 /// Where addresses come from.
