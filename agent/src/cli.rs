@@ -98,6 +98,12 @@ struct Settings {
     /// The cluster file
     #[arg(long, env = "FLATNET_STORE_FILE", value_name = "FILE")]
     store_file: Option<PathBuf>,
+    /// Seconds between two rounds of collecting what nobody uses any more; 0: never [default: 60]
+    #[arg(long, env = "FLATNET_GC_INTERVAL", value_name = "SECONDS")]
+    gc_interval: Option<f64>,
+    /// Seconds for which nothing is taken for dead [default: 60]
+    #[arg(long, env = "FLATNET_GC_GRACE", value_name = "SECONDS")]
+    gc_grace: Option<u64>,
     /// What to log: error, warn, info, debug, or a tracing filter
     #[arg(long, env = "FLATNET_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -119,6 +125,8 @@ impl Settings {
             port: self.port,
             masquerade: self.masquerade,
             store_file: self.store_file,
+            gc_interval: self.gc_interval,
+            gc_grace: self.gc_grace,
         }
     }
 

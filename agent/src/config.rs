@@ -4,7 +4,9 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use flatnet_core::life::DEFAULT_GRACE_SECONDS;
 use flatnet_core::link::Vni;
 use flatnet_core::names::{IfName, NodeName};
 use flatnet_core::overlay::settings::{Backend, Settings};
@@ -18,6 +20,8 @@ const DEFAULT_FILE: &str = "/etc/flatnet/agent.yaml";
 const DEFAULT_STATE_DIR: &str = "/run/flatnet";
 /// This node only: metrics and health are not for the network unless somebody says so.
 const DEFAULT_LISTEN: &str = "127.0.0.1:9473";
+/// Seconds between two rounds of collecting: nothing waits for it, and each reads every record.
+const DEFAULT_GC_INTERVAL: f64 = 60.0;
 const DEFAULT_VNI: u32 = 1;
 /// Linux's own VXLAN port, and flannel's; IANA's 4789 is often taken by the fabric itself.
 const DEFAULT_PORT: u16 = 8472;
@@ -35,6 +39,8 @@ pub(crate) struct Overrides {
     pub(crate) port: Option<u16>,
     pub(crate) masquerade: Option<bool>,
     pub(crate) store_file: Option<PathBuf>,
+    pub(crate) gc_interval: Option<f64>,
+    pub(crate) gc_grace: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,6 +53,14 @@ struct RawConfig {
     backend: RawBackend,
     masquerade: Option<bool>,
     store: RawStore,
+    gc: RawGc,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawGc {
+    interval: Option<f64>,
+    grace: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -80,6 +94,16 @@ pub(crate) struct Config {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) masquerade: bool,
     pub(crate) cluster_file: PathBuf,
+    pub(crate) gc: Gc,
+}
+
+/// When to collect what nobody uses any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gc {
+    /// Time between two rounds; `None`: never.
+    pub(crate) interval: Option<Duration>,
+    /// Seconds for which nothing is taken for dead.
+    pub(crate) grace: u64,
 }
 
 /// The part of a configuration that concerns this machine only.
@@ -163,6 +187,7 @@ impl Config {
         let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into());
         let state_dir = errors.keep("stateDir", absolute(&state_dir));
         let cluster_file = errors.keep("store", raw.store.cluster_file().and_then(|path| absolute(&path)));
+        let gc = errors.keep("gc.interval", raw.gc.check());
         let checked = (|| {
             Some(Self {
                 settings: Settings { node: node?, backend: backend?, vni: vni?, port: port? },
@@ -171,6 +196,7 @@ impl Config {
                 listen: listen?,
                 masquerade: raw.masquerade.unwrap_or(true),
                 cluster_file: cluster_file?,
+                gc: gc?,
             })
         })();
         checked.ok_or(ConfigErrors(errors.0))
@@ -183,6 +209,15 @@ struct Errors(Vec<String>);
 impl Errors {
     fn keep<T, E: fmt::Display>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|e| self.0.push(format!("{key}: {e}"))).ok()
+    }
+}
+
+impl RawGc {
+    fn check(&self) -> Result<Gc, String> {
+        let seconds = self.interval.unwrap_or(DEFAULT_GC_INTERVAL);
+        let interval = Duration::try_from_secs_f64(seconds).map_err(|e| format!("{seconds}: {e}"))?;
+        let interval = (!interval.is_zero()).then_some(interval);
+        Ok(Gc { interval, grace: self.grace.unwrap_or(DEFAULT_GRACE_SECONDS) })
     }
 }
 
@@ -228,6 +263,8 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.backend.vni = over.vni.or(raw.backend.vni);
     raw.backend.port = over.port.or(raw.backend.port);
     raw.masquerade = over.masquerade.or(raw.masquerade);
+    raw.gc.interval = over.gc_interval.or(raw.gc.interval);
+    raw.gc.grace = over.gc_grace.or(raw.gc.grace);
     if let Some(path) = over.store_file {
         raw.store = RawStore { file: Some(RawFileStore { path }), ..RawStore::default() };
     }

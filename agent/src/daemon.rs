@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::collector::{self, Tally};
 use crate::config::Config;
 use crate::health::{self, Pulse};
 use crate::metrics::Metrics;
@@ -67,7 +68,11 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         let serve = health::serve(listen, heard, Arc::clone(&metrics), stop.clone());
         tasks.spawn(async move { ("health server", serve.await.map_err(Into::into)) });
     }
-    let reconciler = Reconciler::new(config, Ears { events, table }, state, Voice { pulse, metrics })?;
+    let (tally, collected) = watch::channel(Tally::default());
+    let collect = collector::run(&config, Arc::clone(&metrics), tally, stop.clone())?;
+    tasks.spawn(async move { ("collector", collect.await) });
+    let reconciler =
+        Reconciler::new(config, Ears { events, table, collected }, state, Voice { pulse, metrics })?;
     let loop_stop = stop.clone();
     tasks.spawn(async move { ("reconciler", reconciler.run(loop_stop).await) });
     let result = tokio::select! {
@@ -103,6 +108,8 @@ struct Ears {
     events: AsyncFd<Events>,
     /// Our nftables table, where the kernel has such.
     table: Option<AsyncFd<Events>>,
+    /// What was collected: no reason to act, but to say so.
+    collected: watch::Receiver<Tally>,
 }
 
 struct Reconciler {
@@ -154,6 +161,11 @@ impl Reconciler {
                 woken = wake(&mut self.ears.events) => woken.context("kernel events")?,
                 // Cancel safe: as above.
                 woken = wake_if_there(self.ears.table.as_mut()) => woken.context("nftables events")?,
+                // Cancel safe: as with the store. The sender goes only with the process.
+                Ok(()) = self.ears.collected.changed() => {
+                    self.write_status();
+                    continue;
+                }
                 // Cancel safe: a timer.
                 () = tokio::time::sleep(pause) => {}
             }
@@ -270,6 +282,7 @@ impl Reconciler {
         let not_ready = (!self.status.ready).then(why);
         self.voice.pulse.send_replace(Pulse { beat: Instant::now(), not_ready });
         self.voice.metrics.note_status(&self.status);
+        self.status.collected = *self.ears.collected.borrow_and_update();
         if let Err(e) = self.file.write(&self.status) {
             tracing::warn!(error = %e, "status not written");
         }

@@ -7,6 +7,7 @@ mod store;
 mod facts;
 mod turn;
 mod daemon;
+mod collector;
 mod pacing;
 mod readable;
 mod shutdown;

@@ -202,6 +202,7 @@ mod tests {
             listen: None,
             masquerade: true,
             cluster_file: "/nowhere".into(),
+            gc: crate::config::Gc { interval: None, grace: 60 },
         }
     }
 

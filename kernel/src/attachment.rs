@@ -1,5 +1,6 @@
 //! What the kernel shows of one attachment: both ends of its pair, and whether anybody lives behind it.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use flatnet_core::attach::{SeenAttachment, SeenEnd, SeenRoute};
 use flatnet_core::beside::table_of;
 use flatnet_core::kernel::KernelError;
 use flatnet_core::life::{self, HostEnd, Moment, Signs};
+use flatnet_core::link::is_host_if;
 use flatnet_core::names::IfName;
 use flatnet_core::node::Attachment;
 use flatnet_core::repair::pod_settings;
@@ -38,6 +40,49 @@ pub fn see(kernel: &mut NetlinkKernel, attachment: &Attachment) -> Result<SeenAt
     Ok(SeenAttachment { node, pod, loopback_up: lo.is_some_and(|lo| lo.up), sysctls, own_routes, rules })
 }
 
+/// Every pod's end on the node, by name, from one dump of each table.
+///
+/// # Errors
+/// A dump failed.
+pub fn see_nodes(netlink: &mut Netlink) -> io::Result<HashMap<String, SeenEnd>> {
+    let mut ends: HashMap<u32, (String, SeenEnd)> = HashMap::new();
+    for link in facts::links(netlink)?.into_iter().filter(|link| link.paired && is_host_if(&link.name)) {
+        let conf = host_conf(&link.name);
+        ends.insert(link.index, (link.name.clone(), SeenEnd { conf, ..bare(link) }));
+    }
+    for (index, address) in facts::all_addresses(netlink)? {
+        if let Some((_, end)) = ends.get_mut(&index) {
+            end.addresses.push(address);
+        }
+    }
+    for seen in facts::main_routes(netlink)? {
+        if let Some((_, end)) = seen.link_index.and_then(|index| ends.get_mut(&index)) {
+            end.routes.push(route(seen));
+        }
+    }
+    for (index, neighbour) in facts::all_permanent_neighbours(netlink)? {
+        if let Some((_, end)) = ends.get_mut(&index) {
+            end.neighbours.push(neighbour);
+        }
+    }
+    Ok(ends.into_values().collect())
+}
+
+fn host_conf(name: &str) -> Vec<(Ipv4Conf, u32)> {
+    [Ipv4Conf::Forwarding, Ipv4Conf::ProxyArp, Ipv4Conf::RpFilter]
+        .into_iter()
+        .filter_map(|conf| {
+            let key = format!("net/ipv4/conf/{name}/{}", conf.as_str());
+            Some((conf, sysctl::read(&key).ok()?.parse().ok()?))
+        })
+        .collect()
+}
+
+/// What the link itself shows.
+fn bare(link: facts::SeenLink) -> SeenEnd {
+    SeenEnd { up: link.up, mtu: link.mtu, mac: link.mac, alias: link.alias, ..SeenEnd::default() }
+}
+
 /// What a further interface of the pod has beyond the first: routes in its own table, and rules.
 fn see_beside(netlink: &mut Netlink, attachment: &Attachment) -> io::Result<(Vec<SeenRoute>, Vec<Rule>)> {
     if attachment.metric.is_none() {
@@ -62,13 +107,7 @@ pub fn see_node(netlink: &mut Netlink, attachment: &Attachment) -> Result<Option
     let mut seen = end(netlink, &attachment.host_ifname)
         .map_err(|e| KernelError::from_io("read the node's interface", &e))?;
     if let Some(node) = &mut seen {
-        node.conf = [Ipv4Conf::Forwarding, Ipv4Conf::ProxyArp, Ipv4Conf::RpFilter]
-            .into_iter()
-            .filter_map(|conf| {
-                let key = format!("net/ipv4/conf/{}/{}", attachment.host_ifname, conf.as_str());
-                Some((conf, sysctl::read(&key).ok()?.parse().ok()?))
-            })
-            .collect();
+        node.conf = host_conf(attachment.host_ifname.as_str());
     }
     Ok(seen)
 }
@@ -121,13 +160,9 @@ fn end(netlink: &mut Netlink, name: &IfName) -> io::Result<Option<SeenEnd>> {
     let Some(link) = facts::link(netlink, name)? else { return Ok(None) };
     let routes = facts::routes_of(netlink, &link)?;
     Ok(Some(SeenEnd {
-        up: link.up,
-        mtu: link.mtu,
-        mac: link.mac,
         addresses: facts::addresses(netlink, &link)?,
         routes: routes.into_iter().map(route).collect(),
         neighbours: facts::permanent_neighbours(netlink, &link)?,
-        conf: Vec::new(),
-        alias: link.alias,
+        ..bare(link)
     }))
 }

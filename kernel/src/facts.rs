@@ -60,14 +60,30 @@ pub fn link(netlink: &mut Netlink, name: &IfName) -> io::Result<Option<SeenLink>
     get(netlink, msg::link::get_by_name(name), &[ENODEV], read::link)
 }
 
+/// All links.
+///
+/// # Errors
+/// The dump failed.
+pub fn links(netlink: &mut Netlink) -> io::Result<Vec<SeenLink>> {
+    netlink.dump(&msg::link::dump(), |body| read::link(body).map(Some))
+}
+
 /// Addresses of a link.
 ///
 /// # Errors
 /// The dump failed.
 pub fn addresses(netlink: &mut Netlink, link: &SeenLink) -> io::Result<Vec<IpNetwork>> {
-    netlink.dump(&msg::addr::dump(link.index), |body| {
-        Ok(read::address(body)?.filter(|(index, _)| *index == link.index).map(|(_, address)| address))
-    })
+    let all = addresses_at(netlink, link.index)?.into_iter();
+    Ok(all.filter(|(index, _)| *index == link.index).map(|(_, address)| address).collect())
+}
+
+/// Addresses of all links, each with its link's index.
+pub(crate) fn all_addresses(netlink: &mut Netlink) -> io::Result<Vec<(u32, IpNetwork)>> {
+    addresses_at(netlink, 0)
+}
+
+fn addresses_at(netlink: &mut Netlink, index: u32) -> io::Result<Vec<(u32, IpNetwork)>> {
+    netlink.dump(&msg::addr::dump(index), read::address)
 }
 
 /// Routes of the main table through one link, both families.
@@ -100,6 +116,15 @@ pub fn table_routes_of(netlink: &mut Netlink, link: &SeenLink, table: u32) -> io
             Err(e) if e.raw_os_error() == Some(ENOENT) => {}
             Err(e) => return Err(e),
         }
+    }
+    Ok(all)
+}
+
+/// Routes of the main table, both families.
+pub(crate) fn main_routes(netlink: &mut Netlink) -> io::Result<Vec<SeenRoute>> {
+    let mut all = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        all.extend(netlink.dump(&msg::route::dump_main(family), |body| read::route(body).map(Some))?);
     }
     Ok(all)
 }
@@ -163,13 +188,23 @@ pub fn is_routed(netlink: &mut Netlink, ip: IpAddr) -> bool {
 /// # Errors
 /// A dump failed.
 pub fn permanent_neighbours(netlink: &mut Netlink, link: &SeenLink) -> io::Result<Vec<Neighbour>> {
+    let all = neighbours_at(netlink, link.index)?.into_iter();
+    Ok(all.filter(|(index, _)| *index == link.index).map(|(_, neighbour)| neighbour).collect())
+}
+
+/// Permanent neighbour entries of all links, each with its link's index.
+pub(crate) fn all_permanent_neighbours(netlink: &mut Netlink) -> io::Result<Vec<(u32, Neighbour)>> {
+    neighbours_at(netlink, 0)
+}
+
+fn neighbours_at(netlink: &mut Netlink, index: u32) -> io::Result<Vec<(u32, Neighbour)>> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        all.extend(netlink.dump(&msg::neigh::dump(family, link.index), |body| {
+        all.extend(netlink.dump(&msg::neigh::dump(family, index), |body| {
             let message = NeighbourMessage::parse(body)?;
             Ok(read::neighbour(&message)
                 .filter(|_| message.header.state == NeighbourState::Permanent)
-                .filter(|_| message.header.ifindex == link.index))
+                .map(|neighbour| (message.header.ifindex, neighbour)))
         })?);
     }
     Ok(all)

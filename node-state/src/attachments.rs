@@ -1,7 +1,7 @@
 //! `attachments/HOSTINTERFACE.json`: one record per pod interface.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flatnet_core::link::is_host_if;
 use flatnet_core::names::IfName;
@@ -94,6 +94,14 @@ impl Attachments {
             return Err(damaged(format!("it is the record of {}", record.host_ifname)));
         }
         Ok(Some(record))
+    }
+
+    /// Whether an ADD is at it right now: its mark, which became the record, is still held.
+    #[must_use]
+    pub fn is_being_made(&self, host_if: &IfName) -> bool {
+        let path = self.path(host_if);
+        let held = |path: &Path| mark::look(path).is_ok_and(|seen| seen.is_some_and(|mark| mark.held));
+        held(&path) || held(&files::beside(&path))
     }
 
     /// Removes a record and its mark; none there is fine.

@@ -108,6 +108,10 @@ fn one(state: &StateDir, record: &Attachment) -> Report {
                 );
                 return Ok(());
             }
+            if state.attachments().is_being_made(&record.host_ifname) {
+                report.left.push("an ADD is at it; repair again when that has ended".to_owned());
+                return Ok(());
+            }
             match attachment::namespace(record) {
                 Some(ns) => both_sides(state, record, (kernel, ns), &mut report),
                 None => without_namespace(record, &mut kernel, &mut report),

@@ -13,6 +13,7 @@ fn a_store_is_all_that_is_needed() {
     assert_eq!((config.settings.vni.get(), config.settings.port), (1, 8472));
     assert_eq!(config.listen.unwrap().port(), 9473);
     assert!(config.masquerade);
+    assert_eq!(config.gc, Gc { interval: Some(Duration::from_secs(60)), grace: 60 });
 }
 
 #[test]
@@ -28,7 +29,7 @@ fn the_documented_example_is_taken() {
 #[test]
 fn all_errors_come_at_once() {
     let text = "node: a/b\ninterface: sixteen-bytes-xx\nlisten: nowhere\n\
-                backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: \"\"\n";
+                backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: \"\"\ngc: { interval: -1 }\n";
     let e = check(text).unwrap_err().to_string();
     for part in [
         "node: node name \"a/b\"",
@@ -39,10 +40,11 @@ fn all_errors_come_at_once() {
         "backend.port: 0",
         "stateDir: \"\"",
         "store: none is given",
+        "gc.interval: -1",
     ] {
         assert!(e.contains(part), "{part}: {e}");
     }
-    assert!(e.contains("8 errors"), "{e}");
+    assert!(e.contains("9 errors"), "{e}");
 }
 
 #[test]
@@ -50,6 +52,12 @@ fn unknown_keys_and_later_stores_are_named() {
     assert!(check("backned: {}").unwrap_err().to_string().contains("backned"));
     let e = check("store: { etcd: { endpoints: [\"https://a\"] } }").unwrap_err().to_string();
     assert!(e.contains("etcd is not in this build"), "{e}");
+}
+
+#[test]
+fn collecting_can_be_turned_off() {
+    let config = check("gc: { interval: 0, grace: 5 }\nstore: { file: { path: /c.yaml } }").unwrap();
+    assert_eq!(config.gc, Gc { interval: None, grace: 5 });
 }
 
 #[test]

@@ -125,8 +125,9 @@ fn only_one_can_be_at_it() {
     assert!(matches!(attachments.begin(&name, 7), Err(StateError::Locked { .. })));
     assert!(attachments.try_begin(&name, 7).unwrap().is_none());
     attachments.put(&record("c", "10.0.0.1".parse().unwrap())).unwrap();
+    assert!(attachments.is_being_made(&name), "the record is written, its maker goes on");
     drop(held);
-    assert!(!attachments.was_begun(&name));
+    assert!(!attachments.is_being_made(&name) && !attachments.was_begun(&name));
     drop(attachments.begin(&name, 7).unwrap());
     assert_eq!(attachments.marks().unwrap()[0].1, SeenMark { owner: Some(7), held: false, age: 0 });
 }
