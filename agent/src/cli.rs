@@ -113,6 +113,12 @@ struct Settings {
     uplink_segment_size: Option<u32>,
     #[command(flatten)]
     etcd: Etcd,
+    /// Seconds between two rounds of collecting what nobody uses any more; 0: never [default: 60]
+    #[arg(long, env = "FLATNET_GC_INTERVAL", value_name = "SECONDS")]
+    gc_interval: Option<f64>,
+    /// Seconds for which nothing is taken for dead [default: 60]
+    #[arg(long, env = "FLATNET_GC_GRACE", value_name = "SECONDS")]
+    gc_grace: Option<u64>,
     /// What to log: error, warn, info, debug, or a tracing filter
     #[arg(long, env = "FLATNET_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -187,6 +193,8 @@ impl Settings {
             max_remove_share: self.max_remove_share,
             remove_confirm_seconds: self.remove_confirm_seconds,
             etcd: self.etcd.overrides(),
+            gc_interval: self.gc_interval,
+            gc_grace: self.gc_grace,
         }
     }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flatnet_core::life::DEFAULT_GRACE_SECONDS;
 use flatnet_core::link::{SEGMENT_SIZE, SEGMENT_SIZE_MAX, Vni};
 use flatnet_core::names::{IfName, NodeName};
 use flatnet_core::overlay::flannel::Asked;
@@ -28,6 +29,8 @@ const DEFAULT_FILE: &str = "/etc/flatnet/agent.yaml";
 const DEFAULT_STATE_DIR: &str = "/run/flatnet";
 /// This node only: metrics and health are not for the network unless somebody says so.
 const DEFAULT_LISTEN: &str = "127.0.0.1:9473";
+/// Seconds between two rounds of collecting: nothing waits for it, and each reads every record.
+const DEFAULT_GC_INTERVAL: f64 = 60.0;
 const DEFAULT_VNI: u32 = 1;
 /// Linux's own VXLAN port, and flannel's; IANA's 4789 is often taken by the fabric itself.
 const DEFAULT_PORT: u16 = 8472;
@@ -50,6 +53,8 @@ pub(crate) struct Overrides {
     pub(crate) remove_confirm_seconds: Option<u64>,
     pub(crate) uplink_segment_size: Option<u32>,
     pub(crate) etcd: EtcdOverrides,
+    pub(crate) gc_interval: Option<f64>,
+    pub(crate) gc_grace: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -65,6 +70,14 @@ struct RawConfig {
     max_remove_share: Option<u8>,
     remove_confirm_seconds: Option<u64>,
     uplink_segment_size: Option<u32>,
+    gc: RawGc,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawGc {
+    interval: Option<f64>,
+    grace: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -86,6 +99,16 @@ pub(crate) struct Config {
     pub(crate) masquerade: bool,
     pub(crate) store: StoreConfig,
     pub(crate) guard: Rule,
+    pub(crate) gc: Gc,
+}
+
+/// When to collect what nobody uses any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gc {
+    /// Time between two rounds; `None`: never.
+    pub(crate) interval: Option<Duration>,
+    /// Seconds for which nothing is taken for dead.
+    pub(crate) grace: u64,
 }
 
 /// The part of a configuration that concerns this machine only.
@@ -180,6 +203,7 @@ impl Config {
         let max_share = errors.keep("maxRemoveShare", share);
         let confirm = raw.remove_confirm_seconds.map_or(Rule::default().confirm, Duration::from_secs);
         let segments = errors.keep("uplinkSegmentSize", segment_size(raw.uplink_segment_size));
+        let gc = errors.keep("gc.interval", raw.gc.check());
         let checked = (|| {
             Some(Self {
                 settings: Settings {
@@ -196,6 +220,7 @@ impl Config {
                 masquerade: raw.masquerade.unwrap_or(true),
                 store: store?,
                 guard: Rule { max_share: max_share?, confirm },
+                gc: gc?,
             })
         })();
         checked.ok_or(ConfigErrors(errors.0))
@@ -208,6 +233,15 @@ struct Errors(Vec<String>);
 impl Errors {
     fn keep<T, E: fmt::Display>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|e| self.0.push(format!("{key}: {e}"))).ok()
+    }
+}
+
+impl RawGc {
+    fn check(&self) -> Result<Gc, String> {
+        let seconds = self.interval.unwrap_or(DEFAULT_GC_INTERVAL);
+        let interval = Duration::try_from_secs_f64(seconds).map_err(|e| format!("{seconds}: {e}"))?;
+        let interval = (!interval.is_zero()).then_some(interval);
+        Ok(Gc { interval, grace: self.grace.unwrap_or(DEFAULT_GRACE_SECONDS) })
     }
 }
 
@@ -249,6 +283,8 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.uplink_segment_size = over.uplink_segment_size.or(raw.uplink_segment_size);
     raw.max_remove_share = over.max_remove_share.or(raw.max_remove_share);
     raw.remove_confirm_seconds = over.remove_confirm_seconds.or(raw.remove_confirm_seconds);
+    raw.gc.interval = over.gc_interval.or(raw.gc.interval);
+    raw.gc.grace = over.gc_grace.or(raw.gc.grace);
     raw.store.merge(over.store_file, over.etcd);
     raw
 }

@@ -9,12 +9,13 @@ use flatnet_core::node::{NODE_SNAPSHOT_VERSION, NodeSnapshot};
 use flatnet_core::overlay::cluster::Cluster;
 use flatnet_core::overlay::settings::Uplink;
 use flatnet_kernel::NetlinkKernel;
-use flatnet_kernel::events::Events;
+use flatnet_kernel::events::{Events, Heard};
 use flatnet_node_state::StateDir;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::collector::{self, Tally};
 use crate::complaints::Complaints;
 use crate::config::{Config, StoreConfig};
 use crate::health::{self, Pulse};
@@ -70,18 +71,8 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
         state_dir = %config.state_dir.display(),
         "flatnetd {} starts", env!("CARGO_PKG_VERSION")
     );
-    let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    match &config.store {
-        StoreConfig::File(path) => {
-            let follow = file::follow(path.clone(), config.settings.node.clone(), store, stop.clone());
-            tasks.spawn(async move { ("file store", follow.await.map_err(Into::into)) });
-        }
-        #[cfg(feature = "etcd")]
-        StoreConfig::Etcd(etcd) => {
-            let follow = etcd::follow(etcd.clone(), config.clone(), store, stop.clone());
-            tasks.spawn(async move { ("etcd store", follow.await.map_err(Into::into)) });
-        }
-    }
+    let mut tasks = Tasks::new();
+    follow_store(&config, store, &stop, &mut tasks);
     let (pulse, heard) = watch::channel(Pulse::starting());
     let metrics = Arc::new(Metrics::new());
     if let Some(listen) = config.listen {
@@ -89,12 +80,16 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
         tasks.spawn(async move { ("health server", serve.await.map_err(Into::into)) });
     }
     let files = StateWatch::new(&config.state_dir).context("watch the state directory")?;
+    let (tally, collected) = watch::channel(Tally::default());
+    let happened = Arc::new(Notify::new());
+    let collect = collector::run(&config, Arc::clone(&metrics), tally, Arc::clone(&happened), stop.clone())?;
+    tasks.spawn(async move { ("collector", collect.await) });
     let reconciler = Reconciler::new(
         config,
         lock,
-        Ears { events, table, files },
+        Ears { events, table, files, collected },
         state,
-        Voice { pulse, metrics, manager: Notifier::from_env() },
+        Voice { pulse, metrics, happened, manager: Notifier::from_env() },
     )?;
     let loop_stop = stop.clone();
     tasks.spawn(async move { ("reconciler", reconciler.run(loop_stop).await) });
@@ -121,10 +116,29 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
     result
 }
 
+/// The agent's parts, each with its name.
+type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+fn follow_store(config: &Config, store: watch::Sender<StoreState>, stop: &Shutdown, tasks: &mut Tasks) {
+    match &config.store {
+        StoreConfig::File(path) => {
+            let follow = file::follow(path.clone(), config.settings.node.clone(), store, stop.clone());
+            tasks.spawn(async move { ("file store", follow.await.map_err(Into::into)) });
+        }
+        #[cfg(feature = "etcd")]
+        StoreConfig::Etcd(etcd) => {
+            let follow = etcd::follow(etcd.clone(), config.clone(), store, stop.clone());
+            tasks.spawn(async move { ("etcd store", follow.await.map_err(Into::into)) });
+        }
+    }
+}
+
 /// Where the reconciler says how it is, beside its file.
 struct Voice {
     pulse: watch::Sender<Pulse>,
     metrics: Arc<Metrics>,
+    /// Tells the collector.
+    happened: Arc<Notify>,
     manager: Notifier,
 }
 
@@ -143,6 +157,8 @@ struct Ears {
     table: Option<AsyncFd<Events>>,
     /// Our own files.
     files: StateWatch,
+    /// What was collected: no reason to act, but to say so.
+    collected: watch::Receiver<Tally>,
 }
 
 struct Reconciler {
@@ -208,16 +224,21 @@ impl Reconciler {
                 // Cancel safe: what is new stays marked as new until it is looked at.
                 changed = self.store.changed() => changed.context("the store ended")?,
                 // Cancel safe: events that were read are a reason to look, and we do look.
-                woken = wake(&mut self.ears.events) => woken.context("kernel events")?,
+                woken = wake(&mut self.ears.events, &self.voice.happened) => woken.context("kernel events")?,
                 // Cancel safe: as above.
-                woken = wake_if_there(self.ears.table.as_mut()) => woken.context("nftables events")?,
+                woken = wake_if_there(self.ears.table.as_mut(), &self.voice.happened) => woken.context("nftables events")?,
                 // Cancel safe: it says so.
                 removed = self.ears.files.removed() => removed.context("state directory")?,
+                // Cancel safe: as with the store. The sender goes only with the process.
+                Ok(()) = self.ears.collected.changed() => {
+                    self.write_status();
+                    continue;
+                }
                 // Cancel safe: a timer.
                 () = tokio::time::sleep(pause) => if Instant::now() < look { continue },
             }
             tokio::time::sleep(self.pacing.gather(Instant::now())).await;
-            self.ears.events.get_mut().drain().context("kernel events")?;
+            tell(self.ears.events.get_mut().drain().context("kernel events")?, &self.voice.happened);
             if let Some(table) = &mut self.ears.table {
                 table.get_mut().drain().context("nftables events")?;
             }
@@ -409,17 +430,26 @@ impl Reconciler {
         }
         self.voice.pulse.send_replace(Pulse { beat: Instant::now(), not_ready });
         self.voice.metrics.note_status(&self.status);
+        self.status.collected = *self.ears.collected.borrow_and_update();
         if let Err(e) = self.file.write(&self.status) {
             tracing::warn!(error = %e, "status not written");
         }
     }
 }
 
-/// Returns when something happened that may concern us.
-async fn wake(events: &mut AsyncFd<Events>) -> std::io::Result<()> {
+/// Tells the collector what concerns it. Answers whether the reconciler is to look.
+fn tell(heard: Heard, collector: &Notify) -> bool {
+    if heard.pods {
+        collector.notify_one();
+    }
+    heard.node
+}
+
+/// Returns when something happened that may concern the reconciler.
+async fn wake(events: &mut AsyncFd<Events>, collector: &Notify) -> std::io::Result<()> {
     loop {
         let mut guard = events.readable_mut().await?;
-        let look = guard.get_inner_mut().drain()?;
+        let look = tell(guard.get_inner_mut().drain()?, collector);
         guard.clear_ready();
         if look {
             return Ok(());
@@ -428,9 +458,9 @@ async fn wake(events: &mut AsyncFd<Events>) -> std::io::Result<()> {
 }
 
 /// The same for a subscription that need not be there.
-async fn wake_if_there(events: Option<&mut AsyncFd<Events>>) -> std::io::Result<()> {
+async fn wake_if_there(events: Option<&mut AsyncFd<Events>>, collector: &Notify) -> std::io::Result<()> {
     match events {
-        Some(events) => wake(events).await,
+        Some(events) => wake(events, collector).await,
         None => std::future::pending().await,
     }
 }

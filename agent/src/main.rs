@@ -10,6 +10,7 @@ mod turn;
 mod segments;
 mod pod_routes;
 mod daemon;
+mod collector;
 mod pacing;
 mod complaints;
 mod readable;

@@ -11,6 +11,7 @@ use flatnet_core::overlay::cluster::Cluster;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::collector::Tally;
 use crate::config::Config;
 use crate::in_use::Admitted;
 use crate::store::StoreState;
@@ -40,6 +41,9 @@ pub(crate) struct Status {
     pub(crate) store: Store,
     pub(crate) peers: Vec<Peer>,
     pub(crate) last_change: Option<LastChange>,
+    /// What was collected since the start.
+    #[serde(default)]
+    pub(crate) collected: Tally,
     /// What is wrong with the node; what is wrong with a peer is with that peer.
     pub(crate) problems: Vec<String>,
 }
@@ -143,6 +147,7 @@ impl Status {
             },
             peers: Vec::new(),
             last_change: None,
+            collected: Tally::default(),
             problems: Vec::new(),
         }
     }

@@ -79,11 +79,14 @@ impl Changes {
         let (kind, made) = match step {
             Step::CreateVeth(_) | Step::CreateVxlan(_) | Step::CreateIfb(_) => ("devices", true),
             Step::PutRate(..) | Step::AddIngress(_) | Step::Redirect(..) => ("limits", true),
+            Step::DropIngress(_) => ("limits", false),
             Step::DeleteLink(_) => ("devices", false),
             Step::ChangeVxlan(_) | Step::SetLink(..) | Step::Settle(_) => ("device settings", true),
             Step::AddAddr(..) => ("addresses", true),
             Step::DropAddr(..) => ("addresses", false),
-            Step::PutRoute(..) => ("routes", true),
+            Step::PutRoute(..) | Step::PutTableRoute(..) => ("routes", true),
+            Step::PutRule(..) => ("rules", true),
+            Step::DropRule(..) => ("rules", false),
             Step::DropRoute(..) => ("routes", false),
             Step::PutNexthop(_) => ("nexthops", true),
             Step::DropNexthop(_) => ("nexthops", false),
@@ -230,6 +233,7 @@ mod tests {
             masquerade: true,
             store: StoreConfig::File("/nowhere".into()),
             guard: Rule::default(),
+            gc: crate::config::Gc { interval: None, grace: 60 },
         }
     }
 

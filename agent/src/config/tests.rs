@@ -13,6 +13,7 @@ fn a_store_is_all_that_is_needed() {
     assert_eq!((config.settings.vni.get(), config.settings.port), (1, 8472));
     assert_eq!(config.listen.unwrap().port(), 9473);
     assert!(config.masquerade);
+    assert_eq!(config.gc, Gc { interval: Some(Duration::from_secs(60)), grace: 60 });
 }
 
 #[test]
@@ -28,7 +29,8 @@ fn the_documented_example_is_taken() {
 #[test]
 fn all_errors_come_at_once() {
     let text = "node: a/b\ninterface: sixteen-bytes-xx\nlisten: nowhere\n\
-                backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: \"\"\nmaxRemoveShare: 101\nuplinkSegmentSize: 9\n";
+                backend: { type: gre, vni: 16777216, port: 0 }\nstateDir: \"\"\nmaxRemoveShare: 101\nuplinkSegmentSize: 9\n\
+                gc: { interval: -1 }\n";
     let e = check(text).unwrap_err().to_string();
     for part in [
         "node: node name \"a/b\"",
@@ -41,10 +43,11 @@ fn all_errors_come_at_once() {
         "store: none is given",
         "maxRemoveShare: 101",
         "uplinkSegmentSize: 9 is outside",
+        "gc.interval: -1",
     ] {
         assert!(e.contains(part), "{part}: {e}");
     }
-    assert!(e.contains("10 errors"), "{e}");
+    assert!(e.contains("11 errors"), "{e}");
 }
 
 #[test]
@@ -52,6 +55,12 @@ fn unknown_keys_and_later_stores_are_named() {
     assert!(check("backned: {}").unwrap_err().to_string().contains("backned"));
     let e = check("store: { kubernetes: { kubeconfig: /x } }").unwrap_err().to_string();
     assert!(e.contains("kubernetes is not in this build"), "{e}");
+}
+
+#[test]
+fn collecting_can_be_turned_off() {
+    let config = check("gc: { interval: 0, grace: 5 }\nstore: { file: { path: /c.yaml } }").unwrap();
+    assert_eq!(config.gc, Gc { interval: None, grace: 5 });
 }
 
 #[test]
