@@ -104,7 +104,7 @@ fn what_nobody_owns_is_collected_and_a_living_pod_without_record_is_not() {
     let late = NetNs::new().unwrap();
     let late_result = node.plugin("ADD", "late", &late);
     assert!(addresses(&late_result).iter().all(|ip| !addresses(&result).contains(ip)));
-    assert_eq!(collected(node, "interfaces"), 1);
+    wait(node, "the bridge is counted", || collected(node, "interfaces") == 1);
 }
 
 #[test]
