@@ -1,7 +1,5 @@
 //! Settings of the real kernel.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::{Barrier, Mutex};
 use std::thread;
 

@@ -56,8 +56,13 @@ impl Mark {
 
     fn sign(mut file: File, path: PathBuf, owner: u64) -> Result<Self, StateError> {
         let written = file.set_len(0).and_then(|()| file.write_all(format!("{owner:016x}").as_bytes()));
-        written.map_err(StateError::io("write", &path))?;
-        Ok(Self { _locked: file, path })
+        let mark = Self { _locked: file, path };
+        if let Err(e) = written {
+            let failed = StateError::io("write", &mark.path)(e);
+            mark.abandon();
+            return Err(failed);
+        }
+        Ok(mark)
     }
 
     /// Takes the mark away: nothing was done yet. A mark that stays is looked into by the next ADD or DEL.
