@@ -36,31 +36,55 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
 }
 
-/// A figure of a row.
-type Figure = fn(&Row) -> &[f64];
+/// One of the two figures that contenders are compared by.
+#[derive(Clone, Copy)]
+struct Figure {
+    title: &'static str,
+    of: fn(&Row) -> &[f64],
+    best: fn(Sample) -> f64,
+}
 
-const RATE: Figure = |row| &row.rate;
-const TRIP: Figure = |row| &row.trip;
+const RATE: Figure =
+    Figure { title: "TCP, Gbit/s (more is better)", of: |row| &row.rate, best: |sample| sample.highest };
+const TRIP: Figure = Figure {
+    title: "UDP round trip, microseconds (less is better)",
+    of: |row| &row.trip,
+    best: |sample| sample.lowest,
+};
+
+/// How many times the others' figures a row's are; none where there is no such row.
+struct Ratios {
+    veth: Option<f64>,
+    peer: Option<f64>,
+    /// The best round's to the peer's best round's: what the machine does meanwhile only ever makes it worse.
+    best: Option<f64>,
+    /// To what flannel makes by default.
+    vxlan: Option<f64>,
+}
 
 impl Report {
-    /// How many times that of `name` on the same way a row's figure is. The one veth pair is the floor of
-    /// every way.
-    fn ratio(&self, row: &Row, name: &str, figure: Figure) -> Option<f64> {
-        let other = self.rows.iter().find(|r| r.name == name && (r.way == row.way || name == VETH))?;
-        Some(times(figure(row), figure(other)))
+    /// The row of that name on the same way. The one veth pair is the floor of every way.
+    fn other(&self, row: &Row, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|r| r.name == name && (r.way == row.way || name == VETH))
     }
 
-    /// To the floor, to the row's peer, and to what flannel makes by default.
-    fn ratios(&self, row: &Row, figure: Figure) -> [Option<f64>; 3] {
-        let times = |name| self.ratio(row, name, figure);
-        [times(VETH), row.peer.and_then(times), times(VXLAN)]
+    fn ratios(&self, row: &Row, figure: Figure) -> Ratios {
+        let to = |name| self.other(row, name).map(|other| times((figure.of)(row), (figure.of)(other)));
+        let best = |row| (figure.best)(Sample::of((figure.of)(row)));
+        let peer = row.peer.and_then(|name| self.other(row, name));
+        Ratios {
+            veth: to(VETH),
+            peer: row.peer.and_then(to),
+            best: peer.map(|peer| best(row) / best(peer)),
+            vxlan: to(VXLAN),
+        }
     }
 
     /// [`Self::ratios`] as columns; a dash where there is none.
     fn cells(&self, row: &Row, figure: Figure) -> String {
         let cell = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |r| format!("{r:.2}"));
-        let [veth, peer, vxlan] = self.ratios(row, figure).map(cell);
-        format!("{veth:>8} {peer:>8} {vxlan:>8}")
+        let Ratios { veth, peer, best, vxlan } = self.ratios(row, figure);
+        format!("{:>7} {:>7} {:>7} {:>7}", cell(veth), cell(peer), cell(best), cell(vxlan))
     }
 }
 
@@ -71,8 +95,8 @@ impl Figures for Report {
             json!({ "median": s.median, "lowest": s.lowest, "highest": s.highest })
         };
         let ratios = |row: &Row, figure: Figure| {
-            let [veth, peer, vxlan] = self.ratios(row, figure);
-            json!({ "veth": veth, "peer": peer, "bridgeVxlan": vxlan })
+            let Ratios { veth, peer, best, vxlan } = self.ratios(row, figure);
+            json!({ "veth": veth, "peer": peer, "peerBest": best, "bridgeVxlan": vxlan })
         };
         let row = |r: &Row| {
             json!({ "way": r.way.as_str(), "contender": r.name, "peer": r.peer, "segmentBytes": r.segment,
@@ -86,22 +110,18 @@ impl Figures for Report {
 
     /// Throughput and round trips of each way, each figure to one scale.
     fn charts(&self) -> Vec<Chart> {
-        let figures: [(&str, Figure); 2] =
-            [("TCP, Gbit/s (more is better)", RATE), ("UDP round trip, microseconds (less is better)", TRIP)];
-        let chart = |way: Way, title: &str, figure: Figure| Chart {
-            title: format!("{}: {title}, median of {} rounds", way.as_str(), self.rounds),
+        let median = |row: &Row, figure: Figure| Sample::of((figure.of)(row)).median;
+        let chart = |way: Way, figure: Figure| Chart {
+            title: format!("{}: {}, median of {} rounds", way.as_str(), figure.title, self.rounds),
             bars: self
                 .rows
                 .iter()
                 .filter(|r| r.way == way)
-                .map(|r| (r.name.to_owned(), Sample::of(figure(r)).median))
+                .map(|r| (r.name.to_owned(), median(r, figure)))
                 .collect(),
-            widest: self.rows.iter().map(|r| Sample::of(figure(r)).median).fold(0.0, f64::max),
+            widest: self.rows.iter().map(|r| median(r, figure)).fold(0.0, f64::max),
         };
-        figures
-            .into_iter()
-            .flat_map(|(title, figure)| Way::ALL.map(|way| chart(way, title, figure)))
-            .collect()
+        [RATE, TRIP].into_iter().flat_map(|figure| Way::ALL.map(|way| chart(way, figure))).collect()
     }
 }
 
@@ -110,12 +130,12 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "Both ends on one core, medians of {} rounds with the lowest and the highest. Ratios, of figures of\n\
-             one round: to the one veth pair; to the peer (direct to host-gw, vxlan to VXLAN, bare to bare); and\n\
-             to bridge + VXLAN. Bridges call the hooks of IP (bridge-nf-call-iptables): {}.\n",
+             one round: to the one veth pair; to the peer (direct to host-gw, vxlan to VXLAN, bare to bare); of\n\
+             the best round to the peer's best; to bridge + VXLAN. Bridges call the hooks of IP: {}.\n",
             self.rounds,
             self.bridge_netfilter.as_str()
         )?;
-        let ratios = format!("{:>8} {:>8} {:>8}", "x veth", "x peer", "x VXLAN");
+        let ratios = format!("{:>7} {:>7} {:>7} {:>7}", "x veth", "x peer", "best", "x VXLAN");
         writeln!(
             f,
             "{:<10} {:<32} {:>7} {:>7} {:>7} {:>7} {:>7} {ratios}",
@@ -161,9 +181,11 @@ mod tests {
             row(Way::CrossNode, "flatnet direct", Some("host-gw"), 20.0),
         ];
         let report = Report { rounds: 1, bridge_netfilter: BridgeNetfilter::Absent, rows };
-        let ratios = |at: usize| report.ratios(&report.rows[at], RATE);
-        assert_eq!(ratios(4), [Some(0.5), Some(4.0), Some(5.0)]);
-        assert_eq!(ratios(1), [Some(0.25), None, None]);
+        let ratios = report.ratios(&report.rows[4], RATE);
+        assert_eq!((ratios.veth, ratios.peer, ratios.vxlan), (Some(0.5), Some(4.0), Some(5.0)));
+        assert_eq!(ratios.best, Some(4.0));
+        let ratios = report.ratios(&report.rows[1], RATE);
+        assert_eq!((ratios.veth, ratios.peer, ratios.best, ratios.vxlan), (Some(0.25), None, None, None));
         assert_eq!(report.json()["rows"][4]["throughputTimes"]["peer"], 4.0);
         assert_eq!(report.charts().iter().map(|c| c.bars.len()).sum::<usize>(), 10);
     }
