@@ -13,7 +13,7 @@ PROGRAMS := flatnet flatnetd flatpod
 BUILD_PACKAGES := gcc libc6-dev protobuf-compiler libprotobuf-dev
 TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static systemd etcd-server \
 	etcd-client openssl
-BENCH_PACKAGES := containernetworking-plugins netavark iptables
+BENCH_PACKAGES := containernetworking-plugins netavark iptables iproute2 nftables
 
 # $(call apt,PACKAGES): installs those that are missing.
 apt = missing=""; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' \
@@ -43,12 +43,13 @@ demo: build ## show pods on three nodes reaching each other
 test: setup-test build ## run every test (as root: they make network namespaces)
 	cargo test --release --locked --workspace --no-fail-fast
 
-bench: build ## measure against the reference plugins
+bench: build ## measure against the reference plugins and bridges
 	@$(call apt,$(BENCH_PACKAGES))
 	cargo build --release --locked -p flatnet-bench
 	@mkdir -p target/bench
 	@for c in floor launch; do gcc -O2 -Wall -Wextra -static -s -o target/bench/$$c bench/c/$$c.c; done
-	$(BUILT)/cni-bench --bin-dir target/release --c-dir target/bench --svg target/bench/cni.svg
+	$(BUILT)/cni-bench pods --bin-dir target/release --c-dir target/bench --svg target/bench/pods.svg
+	nice -n -20 $(BUILT)/cni-bench path --bin-dir target/release --svg target/bench/path.svg
 
 lint: setup-test ## check formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::contender::Verb;
-use crate::field;
+use super::contender::Verb;
+use super::field;
+use crate::output::Figures;
+use crate::plot::Chart;
 use crate::sample::Sample;
 
 /// One contender's figures for one verb.
@@ -45,12 +46,10 @@ impl Report {
         let other = self.rows.iter().find(|r| r.verb == row.verb && r.name == name);
         row.wall.median / other.map_or(f64::NAN, |r| r.wall.median)
     }
+}
 
-    /// For a script.
-    ///
-    /// # Errors
-    /// A figure is not a number.
-    pub(crate) fn json(&self) -> Result<String> {
+impl Figures for Report {
+    fn json(&self) -> Value {
         let rows: Vec<Value> = self
             .rows
             .iter()
@@ -66,7 +65,21 @@ impl Report {
             .iter()
             .map(|a| json!({ "contender": a.name, "pods": a.pods, "medianMs": a.wall.median }))
             .collect();
-        Ok(serde_json::to_string_pretty(&json!({ "rounds": self.rounds, "rows": rows, "atOnce": at_once }))?)
+        json!({ "rounds": self.rounds, "rows": rows, "atOnce": at_once })
+    }
+
+    /// ADD and DEL, one bar a contender, to the same scale.
+    fn charts(&self) -> Vec<Chart> {
+        let widest = self.rows.iter().map(|r| r.wall.median).fold(0.0, f64::max);
+        let chart = |verb: Verb| {
+            let rows = self.rows.iter().filter(|r| r.verb == verb);
+            Chart {
+                title: format!("{}, milliseconds (median of {} rounds)", verb.as_str(), self.rounds),
+                bars: rows.map(|r| (r.name.clone(), r.wall.median)).collect(),
+                widest,
+            }
+        };
+        vec![chart(Verb::Add), chart(Verb::Del)]
     }
 }
 

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use netns_fixtures::NetNs;
 use serde_json::{Value, json};
 
-use crate::usage::{Launcher, Usage};
+use super::usage::{Launcher, Usage};
+use crate::cni;
 
 /// ADD or DEL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,13 +126,8 @@ fn chained(chain: &[Value], verb: Verb, place: &Place, round: Round<'_>) -> Resu
         fs::write(&stdin, request.to_string())?;
         let kind = conf["type"].as_str().context("a configuration without type")?;
         let mut command = place.launcher.command(&place.plugin(kind)?);
-        command
-            .env("CNI_COMMAND", verb.as_str())
-            .env("CNI_CONTAINERID", round.id)
-            .env("CNI_NETNS", round.pod.path())
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", place.cni_path())
-            .stdin(File::open(&stdin)?);
+        cni::call(&mut command, verb.as_str(), round.id, round.pod, &place.cni_path());
+        command.stdin(File::open(&stdin)?);
         let (cost, printed) = place.launcher.measure(&mut command).with_context(|| kind.to_owned())?;
         usage = usage.then(cost);
         if verb == Verb::Add {
@@ -175,14 +171,8 @@ pub(crate) fn all_at_once(conf: &Value, place: &Place, node: &NetNs, pods: &[Net
         for (i, pod) in pods.iter().enumerate() {
             #[expect(clippy::disallowed_methods, reason = "a benchmark runs programs")]
             let mut command = std::process::Command::new(&plugin);
-            command
-                .env("CNI_COMMAND", "ADD")
-                .env("CNI_CONTAINERID", format!("atonce{i}"))
-                .env("CNI_NETNS", pod.path())
-                .env("CNI_IFNAME", "eth0")
-                .env("CNI_PATH", &path)
-                .stdin(File::open(&stdin)?)
-                .stdout(Stdio::null());
+            cni::call(&mut command, "ADD", &format!("atonce{i}"), pod, &path);
+            command.stdin(File::open(&stdin)?).stdout(Stdio::null());
             children.push(command.spawn()?);
         }
         for mut child in children {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use flatnet_node_state::{Request, StateDir};
 use serde_json::{Value, json};
 
-use crate::contender::{Contender, Kind};
+use super::contender::{Contender, Kind};
 
 /// The host port of every contender that has one; each is alone while it is measured.
 const HOST_PORT: u16 = 8080;
