@@ -11,7 +11,7 @@ export CARGO_TARGET_$(UPPER)_RUSTFLAGS := -C target-feature=+crt-static
 BUILT := target/$(HOST)/release
 PROGRAMS := flatnet flatnetd flatpod
 BUILD_PACKAGES := gcc libc6-dev protobuf-compiler libprotobuf-dev
-TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static systemd etcd-server \
+TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static systemd conntrack etcd-server \
 	etcd-client openssl
 BENCH_PACKAGES := containernetworking-plugins netavark iptables iproute2 nftables
 

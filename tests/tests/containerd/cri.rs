@@ -8,8 +8,8 @@ use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
     ImageStatusRequest, LinuxPodSandboxConfig, ListPodSandboxRequest, PodSandboxConfig, PodSandboxMetadata,
-    PodSandboxStatusRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
-    StatusRequest, StopPodSandboxRequest,
+    PodSandboxStatusRequest, PortMapping, RemovePodSandboxRequest, RunPodSandboxRequest,
+    StartContainerRequest, StatusRequest, StopPodSandboxRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
@@ -75,6 +75,11 @@ impl Cri {
         PodSandboxConfig {
             metadata: Some(metadata),
             hostname: name.to_owned(),
+            port_mappings: vec![PortMapping {
+                container_port: 8080,
+                host_port: host_port(name).into(),
+                ..Default::default()
+            }],
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: self.cgroup_parent.clone(),
                 ..Default::default()
@@ -83,7 +88,7 @@ impl Cri {
         }
     }
 
-    /// Makes the sandbox of pod `name`; its id.
+    /// Makes the sandbox of pod `name`; its id. Port 8080 of the pod is [`host_port`] of the node.
     pub(crate) fn run_pod(&self, name: &str) -> Answer<String> {
         let request = RunPodSandboxRequest { config: Some(self.sandbox(name)), ..Default::default() };
         Ok(self.ask(async |mut c| c.run_pod_sandbox(request).await)?.pod_sandbox_id)
@@ -143,4 +148,9 @@ impl Cri {
         let all = self.ask(async |mut c| c.list_pod_sandbox(ListPodSandboxRequest { filter: None }).await)?;
         Ok(all.items.into_iter().map(|pod| pod.id).collect())
     }
+}
+
+/// The port of the node that leads to port 8080 of pod `name`.
+pub(crate) fn host_port(name: &str) -> u16 {
+    name.bytes().fold(31_000, |port, byte| port + u16::from(byte))
 }
