@@ -354,6 +354,12 @@ pub fn check(
         has(&format!("route on {pod_name}"), &routes(pod), &RouteText::of(&route))?;
     }
     check_beside(&pod_name, attachment, extra, seen)?;
+    for (key, value) in &attachment.sysctls {
+        let found = seen.sysctls.get(key).map_or("nothing", String::as_str);
+        if !is_same_setting(value, found) {
+            same(format!("{key} on pod"), value, found)?;
+        }
+    }
     for ip in &attachment.addresses {
         has(&format!("route on {node_name}"), &routes(node), &RouteText::to(IpNetwork::from(*ip), None))?;
         let neighbour = Neighbour { ip: *ip, mac: attachment.mac };
@@ -408,6 +414,11 @@ pub fn check_segments(attachment: &Attachment, size: u32, seen: &SeenAttachment)
         }
     }
     Ok(())
+}
+
+/// The kernel shows lists with tabs, people write them with spaces.
+pub(crate) fn is_same_setting(wanted: &str, found: &str) -> bool {
+    wanted.split_ascii_whitespace().eq(found.split_ascii_whitespace())
 }
 
 fn gone(link: &str) -> Difference {

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::attach::{
-    Difference, Extras, SeenAttachment, SeenEnd, default_metric, node_link, plan_node, plan_pod, pod_link,
+    Difference, Extras, SeenAttachment, SeenEnd, default_metric, is_same_setting, node_link, plan_node,
+    plan_pod, pod_link,
 };
 use crate::link::Mac;
 use crate::node::Attachment;
@@ -145,7 +146,7 @@ impl Healthy<'_> {
             }
             Step::SetSysctl(ns, key, value) => {
                 let found = self.pod.and_then(|pod| pod.sysctls.get(&key));
-                let same = found.is_some_and(|found| words(found).eq(words(&value)));
+                let same = found.is_some_and(|found| is_same_setting(&value, found));
                 (!same).then_some(Step::SetSysctl(ns, key, value))
             }
             other => Some(other),
@@ -187,11 +188,6 @@ fn gateway(route: &Route) -> Option<IpAddr> {
         Via::Gateway { gateway, .. } => Some(*gateway),
         Via::Link(_) | Via::Nexthop(_) | Via::Unreachable => None,
     }
-}
-
-/// The kernel shows lists with tabs, people write them with spaces.
-fn words(value: &str) -> std::str::SplitAsciiWhitespace<'_> {
-    value.split_ascii_whitespace()
 }
 
 #[cfg(test)]

@@ -17,15 +17,15 @@ struct Sweep {
     node: PluginNode,
     pod: NetNs,
     beside: NetNs,
-    /// What the victim's ADD asks for.
-    ports: Value,
+    /// What the victim's ADD asks for: `runtimeConfig`.
+    asks: Value,
     kills: usize,
 }
 
 impl Sweep {
     fn new() -> Self {
         let sweep = Self {
-            ports: json!([]),
+            asks: json!({}),
             node: PluginNode::new(),
             pod: NetNs::new().expect("make a namespace"),
             beside: NetNs::new().expect("make a namespace"),
@@ -39,7 +39,7 @@ impl Sweep {
     /// ended by itself.
     fn strace(&self, verb: &str, options: &[String]) -> (String, bool) {
         let mut conf = self.node.conf("1.1.0");
-        conf["runtimeConfig"] = json!({ "portMappings": self.ports });
+        conf["runtimeConfig"] = self.asks.clone();
         let call = self.node.call(verb, "victim", &self.pod.path(), &conf);
         let output = self.node.ns.run(|| {
             #[expect(clippy::disallowed_methods, reason = "strace is what kills")]
@@ -139,11 +139,14 @@ fn d11_add_killed_at_every_system_call() {
     assert!(sweep.kills > 60, "{}", sweep.kills);
 }
 
-/// The part that a host port adds: at each request to the kernel, and at each file that is written.
+/// The part that host ports and limits add: at each request to the kernel, and at each file that is written.
 #[test]
-fn d11_add_and_del_with_host_ports_killed_at_every_request() {
+fn d11_add_and_del_with_host_ports_and_limits_killed_at_every_request() {
     let mut sweep = Sweep::new();
-    sweep.ports = json!([mapping("tcp", 8080, 80), mapping("udp", 8053, 53)]);
+    sweep.asks = json!({
+        "portMappings": [mapping("tcp", 8080, 80), mapping("udp", 8053, 53)],
+        "bandwidth": { "ingressRate": 1_000_000, "egressRate": 1_000_000 },
+    });
     let requests: BTreeSet<String> = ["sendto", "recvfrom", "rename", "unlink"].map(str::to_owned).into();
     let after = |s: &Sweep, when: &str| {
         s.del(when);
@@ -156,7 +159,7 @@ fn d11_add_and_del_with_host_ports_killed_at_every_request() {
     };
     sweep.sweep_calls("DEL", &requests, attach, after);
     sweep.beside_still_works();
-    println!("with host ports killed at {} requests: nothing left after DEL", sweep.kills);
+    println!("with host ports and limits killed at {} requests: nothing left after DEL", sweep.kills);
     assert!(sweep.kills > 30, "{}", sweep.kills);
 }
 
