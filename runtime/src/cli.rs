@@ -41,8 +41,10 @@ enum Verb {
         Exit status: 0 all objects are valid, 1 one is not, 2 wrong usage.")]
     Apply(apply::ApplyArgs),
     /// Show what is done with each field of a manifest: honoured, without effect, or rejected
-    #[command(after_help = "Examples:\n  flatpod explain\n  flatpod explain pod.spec.containers.lifecycle\n  \
-        flatpod explain deployment --recursive")]
+    #[command(
+        after_help = "Examples:\n  flatpod explain\n  flatpod explain pod.spec.containers.lifecycle\n  \
+        flatpod explain deployment --recursive"
+    )]
     Explain(explain::ExplainArgs),
     /// Become a container's first process (started by flatpod itself)
     #[command(hide = true)]

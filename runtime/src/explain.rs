@@ -35,7 +35,9 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let rows = explain::rows(&args.path, depth)?;
     let cells: Vec<_> = rows
         .iter()
-        .map(|row| (vec![row.path.as_str(), row.shape.as_str(), row.treatment.as_str(), row.note.as_str()], true))
+        .map(|row| {
+            (vec![row.path.as_str(), row.shape.as_str(), row.treatment.as_str(), row.note.as_str()], true)
+        })
         .collect();
     table(&mut out, Style::Plain, &["field", "type", "treatment", "note"], &cells)?;
     Ok(ExitCode::SUCCESS)

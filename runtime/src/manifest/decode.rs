@@ -219,7 +219,9 @@ fn integer(node: &Node, range: std::ops::RangeInclusive<i64>) -> Result<Json, St
         Value::Plain(text) => match scalar::resolve(text) {
             Scalar::Int(number) => Some(number),
             // 1e3 and 80.0 are whole numbers too; exact, because what is beyond 2^53 is refused.
-            Scalar::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => format!("{number:.0}").parse().ok(),
+            Scalar::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
+                format!("{number:.0}").parse().ok()
+            }
             _ => None,
         },
         _ => None,
@@ -242,7 +244,9 @@ fn quantity(node: &Node) -> Result<Json, String> {
         _ => return Err(format!("expected a quantity, found {}", describe(node))),
     };
     // Kept as Kubernetes shows it again: 1024Mi is 1Gi, 0.5 is 500m.
-    text.parse::<Quantity>().map(|quantity| Json::String(quantity.to_string())).map_err(|error| error.to_string())
+    text.parse::<Quantity>()
+        .map(|quantity| Json::String(quantity.to_string()))
+        .map_err(|error| error.to_string())
 }
 
 fn int_or_text(node: &Node) -> Result<Json, String> {

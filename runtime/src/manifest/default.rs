@@ -60,7 +60,8 @@ fn container(container: &mut Container, host_network: bool) {
             port.host_port = Some(port.container_port);
         }
     }
-    for probe in [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe] {
+    for probe in [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe]
+    {
         probe.iter_mut().for_each(self::probe);
     }
     if let Some(lifecycle) = &mut container.lifecycle {

@@ -83,7 +83,8 @@ impl Node {
 
 /// The documents of a text; empty ones are left out.
 pub(super) fn read(text: &str) -> Result<Vec<Node>, Malformed> {
-    let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, last: 1 };
+    let mut reader =
+        Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, last: 1 };
     let mut documents = Vec::new();
     while let Some((event, span)) = reader.next()? {
         match event {
@@ -172,7 +173,10 @@ impl<'a> Reader<'a> {
     fn count(&mut self, more: usize, line: usize) -> Result<(), Malformed> {
         self.nodes += more;
         if self.nodes > MAX_NODES {
-            return Err(Malformed { line, message: format!("more than {MAX_NODES} values with aliases resolved") });
+            return Err(Malformed {
+                line,
+                message: format!("more than {MAX_NODES} values with aliases resolved"),
+            });
         }
         Ok(())
     }
@@ -230,7 +234,10 @@ fn merge_source(node: Node) -> Result<Vec<Entry>, Malformed> {
         Value::List(items) if items.iter().all(|item| matches!(item.value, Value::Map(_))) => {
             items.into_iter().map(merge_source).collect::<Result<Vec<_>, _>>().map(|all| all.concat())
         }
-        _ => Err(Malformed { line, message: "a merge key (<<) takes an object or a list of objects".to_owned() }),
+        _ => Err(Malformed {
+            line,
+            message: "a merge key (<<) takes an object or a list of objects".to_owned(),
+        }),
     }
 }
 

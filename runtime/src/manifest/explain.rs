@@ -73,7 +73,11 @@ pub fn rows(path: &str, depth: Depth) -> Result<Vec<Row>, ExplainError> {
         let name = word.trim_end_matches("[]");
         let Some(field) = object.field(name) else {
             let fields: Vec<&str> = object.fields.iter().map(|field| field.name).collect();
-            return Err(ExplainError::NoField { object: object.name, field: name.to_owned(), fields: fields.join(", ") });
+            return Err(ExplainError::NoField {
+                object: object.name,
+                field: name.to_owned(),
+                fields: fields.join(", "),
+            });
         };
         let Some(below) = field.shape.object() else { return Err(ExplainError::Leaf(path.to_owned())) };
         at = place(&at, field);
@@ -105,7 +109,8 @@ fn row(path: &str, field: &Field) -> Row {
         Policy::Notice { why, .. } => ("notice".to_owned(), why),
         Policy::Rejected(why) => ("rejected".to_owned(), why),
         Policy::Only { values, why } => {
-            let values: Vec<&str> = values.iter().map(|value| if value.is_empty() { "\"\"" } else { value }).collect();
+            let values: Vec<&str> =
+                values.iter().map(|value| if value.is_empty() { "\"\"" } else { value }).collect();
             (format!("only {}", values.join(", ")), why)
         }
     };
@@ -151,7 +156,10 @@ fn section(object: &'static Object, seen: &mut Vec<*const Object>, page: &mut St
         return;
     }
     seen.push(std::ptr::from_ref(object));
-    page.push_str(&format!("\n## {}\n\n| field | type | treatment | note |\n|---|---|---|---|\n", object.name));
+    page.push_str(&format!(
+        "\n## {}\n\n| field | type | treatment | note |\n|---|---|---|---|\n",
+        object.name
+    ));
     for field in object.fields {
         let Row { path, shape, treatment, note } = row(field.name, field);
         page.push_str(&format!("| `{path}` | {shape} | {treatment} | {note} |\n"));
@@ -173,7 +181,11 @@ mod tests {
         let paths: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
         assert_eq!(
             paths,
-            ["spec.containers[].lifecycle.postStart", "spec.containers[].lifecycle.preStop", "spec.containers[].lifecycle.stopSignal"]
+            [
+                "spec.containers[].lifecycle.postStart",
+                "spec.containers[].lifecycle.preStop",
+                "spec.containers[].lifecycle.stopSignal"
+            ]
         );
         let below = super::rows("Pod.spec.containers[].lifecycle", Depth::Everything).unwrap();
         let tcp = below.iter().find(|row| row.path.ends_with("preStop.tcpSocket")).unwrap();

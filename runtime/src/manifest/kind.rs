@@ -53,7 +53,10 @@ const REFUSED: [(&str, &str); 16] = [
     ("PodTemplate", "a template alone runs nothing; write a pod or a workload"),
     ("CronJob", "nothing starts by the clock here; write a Job"),
     ("HorizontalPodAutoscaler", "nothing is scaled by load here; set replicas"),
-    ("PersistentVolumeClaim", "there are no claims here; use a hostPath volume for data that outlives the pod"),
+    (
+        "PersistentVolumeClaim",
+        "there are no claims here; use a hostPath volume for data that outlives the pod",
+    ),
     ("PersistentVolume", "there are no claims here; use a hostPath volume for data that outlives the pod"),
     ("StorageClass", "there are no claims here; use a hostPath volume for data that outlives the pod"),
     ("Namespace", "a namespace needs no object here: it is there as soon as a pod names it; leave it out"),

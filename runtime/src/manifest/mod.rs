@@ -40,7 +40,7 @@ use source::Source;
 
 /// A pod that is complete, valid and can be honoured in full, apart from what the notices named.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CheckedPod(Pod);
+pub struct CheckedPod(Box<Pod>);
 
 impl CheckedPod {
     /// The pod with its defaults filled in; `spec`, `metadata.name` and `metadata.namespace` are there.
@@ -52,7 +52,7 @@ impl CheckedPod {
     /// The pod itself.
     #[must_use]
     pub fn into_pod(self) -> Pod {
-        self.0
+        *self.0
     }
 }
 
@@ -85,7 +85,7 @@ impl Checked {
     /// None in practice: these objects have no keys but strings.
     pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
         match self {
-            Self::Pod(pod) => serde_json::to_value(&pod.0),
+            Self::Pod(pod) => serde_json::to_value(pod.pod()),
             Self::ConfigMap(map) => serde_json::to_value(map),
             Self::Secret(secret) => serde_json::to_value(secret),
         }
@@ -175,7 +175,10 @@ impl Reading<'_> {
         let mut report = Report::default();
         let root = Path::root();
         if let Value::Map(entries) = &node.value {
-            for entry in entries.iter().filter(|e| !["apiVersion", "kind", "metadata", "items"].contains(&e.key.as_str())) {
+            for entry in entries
+                .iter()
+                .filter(|e| !["apiVersion", "kind", "metadata", "items"].contains(&e.key.as_str()))
+            {
                 report.problem_on(entry.line, &root.field(&entry.key), "unknown field in List");
             }
         }
@@ -207,7 +210,8 @@ impl Reading<'_> {
             Kind::Secret => self.secret(json, report),
             Kind::Workload(workload) => {
                 rules::workload::check(workload, &json, self.namespace, report);
-                let message = format!("this version runs pods only: a {} is checked, but not run", workload.kind);
+                let message =
+                    format!("this version runs pods only: a {} is checked, but not run", workload.kind);
                 report.problem_on(node.line, &Path::root().field("kind"), message);
                 None
             }
@@ -223,7 +227,7 @@ impl Reading<'_> {
         if let Some(spec) = &pod.spec {
             rules::pod::check(spec, &pod.metadata, &Path::root().field("spec"), report);
         }
-        Some(Checked::Pod(CheckedPod(pod)))
+        Some(Checked::Pod(CheckedPod(Box::new(pod))))
     }
 
     fn config_map(&self, json: serde_json::Value, report: &mut Report) -> Option<Checked> {
@@ -236,7 +240,12 @@ impl Reading<'_> {
 
     fn secret(&self, json: serde_json::Value, report: &mut Report) -> Option<Checked> {
         let mut secret: Secret = typed(json, report)?;
-        rules::metadata::check(&mut secret.metadata, rules::metadata::Name::Subdomain, self.namespace, report);
+        rules::metadata::check(
+            &mut secret.metadata,
+            rules::metadata::Name::Subdomain,
+            self.namespace,
+            report,
+        );
         server_owned(&mut secret.metadata);
         if let Some(strings) = secret.string_data.take() {
             let data = secret.data.get_or_insert_default();
@@ -308,7 +317,8 @@ fn kind_of(node: &Node, report: &mut Report) -> Option<Kind> {
 /// `pod/web`, as far as it is there.
 fn name_of(node: &Node) -> Option<String> {
     let kind = node.get("kind")?.text()?.to_lowercase();
-    let name = node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::text).unwrap_or("?");
+    let name =
+        node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::text).unwrap_or("?");
     Some(format!("{kind}/{name}"))
 }
 

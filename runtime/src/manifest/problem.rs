@@ -91,7 +91,10 @@ impl Report {
 
     /// A value is missing.
     pub(super) fn required(&mut self, path: &Path, why: &str) {
-        self.problem(path, if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") });
+        self.problem(
+            path,
+            if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") },
+        );
     }
 
     /// A value is not one that there can be.

@@ -193,7 +193,9 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused() {
-        for text in ["", "Mi", "1.2.3", "1Kb", "64MB", "1 Gi", "1e", "e3", "--1", "1e99", "9999999999999E", "0x10"] {
+        for text in
+            ["", "Mi", "1.2.3", "1Kb", "64MB", "1 Gi", "1e", "e3", "--1", "1e99", "9999999999999E", "0x10"]
+        {
             assert!(text.parse::<Quantity>().is_err(), "{text}");
         }
     }

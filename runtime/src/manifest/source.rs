@@ -63,7 +63,9 @@ pub fn read(names: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Source>, Sour
         } else if name.starts_with("http://") || name.starts_with("https://") {
             return Err(SourceError::Url(name));
         } else if path.is_dir() {
-            for file in manifests_in(path).map_err(|source| SourceError::Unreadable { name: name.clone(), source })? {
+            for file in
+                manifests_in(path).map_err(|source| SourceError::Unreadable { name: name.clone(), source })?
+            {
                 sources.push(from_file(&file)?);
             }
             if sources.is_empty() {
@@ -78,7 +80,8 @@ pub fn read(names: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Source>, Sour
 
 fn from_file(path: &Path) -> Result<Source, SourceError> {
     let name = path.display().to_string();
-    let mut file = fs::File::open(path).map_err(|source| SourceError::Unreadable { name: name.clone(), source })?;
+    let mut file =
+        fs::File::open(path).map_err(|source| SourceError::Unreadable { name: name.clone(), source })?;
     Ok(Source { text: text_of(&mut file, &name)?, name })
 }
 
@@ -99,7 +102,10 @@ fn manifests_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let named = path.extension().and_then(|suffix| suffix.to_str()).is_some_and(|suffix| SUFFIXES.contains(&suffix));
+        let named = path
+            .extension()
+            .and_then(|suffix| suffix.to_str())
+            .is_some_and(|suffix| SUFFIXES.contains(&suffix));
         if named && path.is_file() {
             files.push(path);
         }

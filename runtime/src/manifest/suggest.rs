@@ -120,8 +120,14 @@ mod tests {
     #[test]
     fn a_slip_of_indentation_is_recognised() {
         assert_eq!(at(&["metadata"], "restartPolicy"), "unknown field; did you mean spec.restartPolicy?");
-        assert_eq!(at(&["spec"], "readinessProbe"), "unknown field; did you mean spec.containers[].readinessProbe?");
-        assert_eq!(at(&["spec", "containers"], "privileged"), "unknown field; did you mean spec.containers[].securityContext.privileged?");
+        assert_eq!(
+            at(&["spec"], "readinessProbe"),
+            "unknown field; did you mean spec.containers[].readinessProbe?"
+        );
+        assert_eq!(
+            at(&["spec", "containers"], "privileged"),
+            "unknown field; did you mean spec.containers[].securityContext.privileged?"
+        );
     }
 
     #[test]

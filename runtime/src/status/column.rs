@@ -54,7 +54,9 @@ pub fn columns(pod: &Pod, now: Timestamp) -> PodColumns {
     let sidecars = spec.init_containers.iter().flatten().filter(|container| is_sidecar(container)).count();
     let (reason, tally) = reason_and_tally(pod, spec, status);
     let restarts = match tally.last {
-        Some(last) if tally.restarts != 0 => format!("{} ({} ago)", tally.restarts, human_duration(now.duration_since(last))),
+        Some(last) if tally.restarts != 0 => {
+            format!("{} ({} ago)", tally.restarts, human_duration(now.duration_since(last)))
+        }
         _ => tally.restarts.to_string(),
     };
     let or_none = |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or("<none>").to_owned();
@@ -75,7 +77,8 @@ fn reason_and_tally(pod: &Pod, spec: &PodSpec, status: &PodStatus) -> (String, T
     let phase = status.phase.as_deref().unwrap_or_default();
     let mut reason = status.reason.as_deref().filter(|reason| !reason.is_empty()).unwrap_or(phase).to_owned();
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    if conditions.iter().any(|c| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("SchedulingGated")) {
+    if conditions.iter().any(|c| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("SchedulingGated"))
+    {
         "SchedulingGated".clone_into(&mut reason);
     }
     let init = status.init_container_statuses.as_deref().unwrap_or_default();

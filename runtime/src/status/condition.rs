@@ -79,7 +79,9 @@ fn condition(name: &str, verdict: Verdict, before: &[PodCondition], now: Timesta
 
 /// `GenerateContainersReadyCondition`.
 fn containers_ready(observed: &Observed<'_>) -> Verdict {
-    let Some(statuses) = observed.statuses else { return Verdict::not("UnknownContainerStatuses", String::new()) };
+    let Some(statuses) = observed.statuses else {
+        return Verdict::not("UnknownContainerStatuses", String::new());
+    };
     let sidecars = init_containers(observed.spec).iter().filter(|container| is_sidecar(container));
     let (mut unknown, mut unready) = (Vec::new(), Vec::new());
     for container in sidecars.chain(&observed.spec.containers) {
@@ -170,8 +172,14 @@ mod tests {
         let pod = pod("Always", containers);
         let spec = pod.spec.unwrap();
         let statuses: Vec<ContainerStatus> = containers.iter().map(|(_, status)| status.clone()).collect();
-        let observed =
-            Observed { spec: &spec, statuses: Some(&statuses), phase, sandbox: true, unschedulable: None, before: &[] };
+        let observed = Observed {
+            spec: &spec,
+            statuses: Some(&statuses),
+            phase,
+            sandbox: true,
+            unschedulable: None,
+            before: &[],
+        };
         shown(&conditions(&observed, at(0)))
     }
 
@@ -180,7 +188,13 @@ mod tests {
         let all = of(&[(Role::App, ready("a")), (Role::Sidecar, ready("s"))], Phase::Running);
         assert_eq!(
             all,
-            ["PodReadyToStartContainers=True", "Initialized=True", "Ready=True", "ContainersReady=True", "PodScheduled=True"]
+            [
+                "PodReadyToStartContainers=True",
+                "Initialized=True",
+                "Ready=True",
+                "ContainersReady=True",
+                "PodScheduled=True"
+            ]
         );
     }
 
@@ -189,17 +203,31 @@ mod tests {
         let all = of(&[(Role::App, ready("a")), (Role::App, running("b"))], Phase::Running);
         assert_eq!(all[2], "Ready=False(ContainersNotReady)containers with unready status: [b]");
         let init = of(
-            &[(Role::Init, running("i")), (Role::Sidecar, not_started("s")), (Role::App, waiting("a", "PodInitializing"))],
+            &[
+                (Role::Init, running("i")),
+                (Role::Sidecar, not_started("s")),
+                (Role::App, waiting("a", "PodInitializing")),
+            ],
             Phase::Pending,
         );
-        assert_eq!(init[1], "Initialized=False(ContainersNotInitialized)containers with incomplete status: [i s]");
+        assert_eq!(
+            init[1],
+            "Initialized=False(ContainersNotInitialized)containers with incomplete status: [i s]"
+        );
         assert_eq!(init[3], "ContainersReady=False(ContainersNotReady)containers with unready status: [s a]");
     }
 
     #[test]
     fn a_finished_pod_says_how() {
         let done = of(&[(Role::App, ended("a", 0))], Phase::Succeeded);
-        assert_eq!(done[1..4], ["Initialized=True(PodCompleted)", "Ready=False(PodCompleted)", "ContainersReady=False(PodCompleted)"]);
+        assert_eq!(
+            done[1..4],
+            [
+                "Initialized=True(PodCompleted)",
+                "Ready=False(PodCompleted)",
+                "ContainersReady=False(PodCompleted)"
+            ]
+        );
         let failed = of(&[(Role::App, ended("a", 1))], Phase::Failed);
         assert_eq!(failed[2], "Ready=False(PodFailed)");
     }
@@ -244,6 +272,9 @@ mod tests {
             unschedulable: Some("0/2 nodes match"),
             before: &[],
         };
-        assert_eq!(shown(&conditions(&observed, at(0))), ["PodScheduled=False(Unschedulable)0/2 nodes match"]);
+        assert_eq!(
+            shown(&conditions(&observed, at(0))),
+            ["PodScheduled=False(Unschedulable)0/2 nodes match"]
+        );
     }
 }

@@ -23,7 +23,10 @@ fn status(name: &str, state: ContainerState) -> ContainerStatus {
 /// Runs, and is started, but not ready.
 pub(super) fn running(name: &str) -> ContainerStatus {
     let running = Some(ContainerStateRunning::default());
-    ContainerStatus { started: Some(true), ..status(name, ContainerState { running, ..ContainerState::default() }) }
+    ContainerStatus {
+        started: Some(true),
+        ..status(name, ContainerState { running, ..ContainerState::default() })
+    }
 }
 
 /// Runs and is ready.
@@ -39,7 +42,11 @@ pub(super) fn not_started(name: &str) -> ContainerStatus {
 /// How a container ended, with the reason that the kubelet gives.
 pub(super) fn end(exit_code: i32) -> ContainerStateTerminated {
     let reason = if exit_code == 0 { "Completed" } else { "Error" };
-    ContainerStateTerminated { exit_code, reason: Some(reason.to_owned()), ..ContainerStateTerminated::default() }
+    ContainerStateTerminated {
+        exit_code,
+        reason: Some(reason.to_owned()),
+        ..ContainerStateTerminated::default()
+    }
 }
 
 /// Has ended; an init container that did so with 0 is ready.

@@ -209,7 +209,7 @@ mod tests {
     fn phases_of_pods_with_init_containers() {
         use Phase::{Failed, Pending, Running};
         let app = (Role::App, waiting("app", "PodInitializing"));
-        let cases: [(&str, Vec<(Role, ContainerStatus)>, Phase); 6] = [
+        let cases = [
             ("Always", vec![(Role::Init, running("i")), app.clone()], Pending),
             ("Always", vec![(Role::Init, ended("i", 0)), app.clone()], Pending),
             ("Always", vec![(Role::Init, ended("i", 0)), (Role::App, running("app"))], Running),
@@ -218,7 +218,11 @@ mod tests {
             ("Always", vec![(Role::Init, crash_loop("i", 1, 3)), app], Pending),
         ];
         for (policy, containers, expected) in cases {
-            assert_eq!(phase_of(policy, &containers, PhaseFacts::default()), expected, "{policy} {containers:?}");
+            assert_eq!(
+                phase_of(policy, &containers, PhaseFacts::default()),
+                expected,
+                "{policy} {containers:?}"
+            );
         }
     }
 

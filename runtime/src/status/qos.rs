@@ -52,7 +52,8 @@ pub fn qos(spec: &PodSpec) -> Qos {
 fn add(sums: &mut BTreeMap<&'static str, i128>, amounts: Option<&BTreeMap<String, Raw>>) -> usize {
     let mut found = 0;
     for name in RESOURCES {
-        let amount = amounts.and_then(|amounts| amounts.get(name)).and_then(|raw| raw.0.parse::<Quantity>().ok());
+        let amount =
+            amounts.and_then(|amounts| amounts.get(name)).and_then(|raw| raw.0.parse::<Quantity>().ok());
         if let Some(amount) = amount.filter(|amount| amount.nano() > 0) {
             *sums.entry(name).or_default() += amount.nano();
             found += 1;

@@ -50,9 +50,8 @@ pub enum Role {
 pub fn should_restart(policy: RestartPolicy, role: Role, exit_code: i32) -> bool {
     match (role, policy) {
         (Role::Sidecar, _) | (Role::App, RestartPolicy::Always) => true,
-        (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure) | (Role::App, RestartPolicy::OnFailure) => {
-            exit_code != 0
-        }
+        (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure)
+        | (Role::App, RestartPolicy::OnFailure) => exit_code != 0,
         (Role::Init | Role::App, RestartPolicy::Never) => false,
     }
 }
@@ -116,7 +115,8 @@ impl Backoff {
     }
 
     fn forgotten(limits: BackoffLimits, finished: Timestamp, since: Timestamp) -> bool {
-        finished.duration_since(since) > SignedDuration::try_from(limits.max * 2).unwrap_or(SignedDuration::MAX)
+        finished.duration_since(since)
+            > SignedDuration::try_from(limits.max * 2).unwrap_or(SignedDuration::MAX)
     }
 }
 

@@ -21,10 +21,21 @@ pub(super) enum Role {
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const MESSAGE_POLICIES: [&str; 2] = ["File", "FallbackToLogsOnError"];
 
-pub(super) fn check(container: &Container, role: Role, context: &Context<'_>, path: &Path, report: &mut Report) {
+pub(super) fn check(
+    container: &Container,
+    role: Role,
+    context: &Context<'_>,
+    path: &Path,
+    report: &mut Report,
+) {
     image(container, path, report);
     one_of(container.image_pull_policy.as_ref(), &PULL_POLICIES, &path.field("imagePullPolicy"), report);
-    one_of(container.termination_message_policy.as_ref(), &MESSAGE_POLICIES, &path.field("terminationMessagePolicy"), report);
+    one_of(
+        container.termination_message_policy.as_ref(),
+        &MESSAGE_POLICIES,
+        &path.field("terminationMessagePolicy"),
+        report,
+    );
     restart_policy(container, role, path, report);
     ports::ports(container, context.spec.host_network == Some(true), path, report);
     env::check(container, context, path, report);
@@ -58,7 +69,9 @@ fn restart_policy(container: &Container, role: Role, path: &Path, report: &mut R
     let Some(policy) = &container.restart_policy else { return };
     let at = path.field("restartPolicy");
     match role {
-        Role::App => report.forbidden(&at, "containers restart by the pod's policy here; set spec.restartPolicy"),
+        Role::App => {
+            report.forbidden(&at, "containers restart by the pod's policy here; set spec.restartPolicy")
+        }
         Role::Init => report.unsupported(&at, policy, &["Always"]),
         Role::Sidecar => {}
     }
@@ -103,7 +116,11 @@ fn sub_path(mount: &VolumeMount, path: &Path, report: &mut Report) {
     let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
     let (plain, expression) = (given(&mount.sub_path), given(&mount.sub_path_expr));
     if plain.is_some() && expression.is_some() {
-        report.invalid(&path.field("subPathExpr"), &expression, "subPathExpr and subPath are mutually exclusive");
+        report.invalid(
+            &path.field("subPathExpr"),
+            &expression,
+            "subPathExpr and subPath are mutually exclusive",
+        );
     }
     for (field, value) in [("subPath", plain), ("subPathExpr", expression)] {
         if let Some(value) = value

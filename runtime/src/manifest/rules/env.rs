@@ -1,7 +1,8 @@
 //! Environment variables, and fields of the pod as values.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapKeySelector, Container, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector, SecretKeySelector,
+    ConfigMapKeySelector, Container, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector,
+    SecretKeySelector,
 };
 
 use super::{each, names, pod::Context};
@@ -24,7 +25,8 @@ const FILE_FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 const RESOURCES: [&str; 4] = ["limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
 const CPU_DIVISORS: [&str; 2] = ["1m", "1"];
-const MEMORY_DIVISORS: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+const MEMORY_DIVISORS: [&str; 13] =
+    ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 pub(super) fn check(container: &Container, context: &Context<'_>, path: &Path, report: &mut Report) {
     for (index, var) in each(&container.env).iter().enumerate() {
@@ -39,7 +41,9 @@ pub(super) fn check(container: &Container, context: &Context<'_>, path: &Path, r
         }
         match (&source.config_map_ref, &source.secret_ref) {
             (None, None) => report.invalid(&at, "", "must specify one of: `configMapRef` or `secretRef`"),
-            (Some(_), Some(_)) => report.invalid(&at, "", "may not have more than one field specified at a time"),
+            (Some(_), Some(_)) => {
+                report.invalid(&at, "", "may not have more than one field specified at a time")
+            }
             (Some(map), None) => object_name(&map.name, &at.field("configMapRef").field("name"), report),
             (None, Some(secret)) => object_name(&secret.name, &at.field("secretRef").field("name"), report),
         }
@@ -68,7 +72,11 @@ fn variable(var: &EnvVar, context: &Context<'_>, path: &Path, report: &mut Repor
         source.secret_key_ref.is_some(),
     ];
     match given.into_iter().filter(|given| *given).count() {
-        0 => report.invalid(&at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"),
+        0 => report.invalid(
+            &at,
+            "",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+        ),
         1 if var.value.as_deref().is_some_and(|value| !value.is_empty()) => {
             report.invalid(&at, "", "may not be specified when `value` is not empty");
         }
@@ -146,7 +154,12 @@ pub(super) fn file_field(selector: &ObjectFieldSelector, path: &Path, report: &m
 }
 
 /// A resource of a container as the content of a file, which belongs to no container of its own.
-pub(super) fn file_resource(selector: &ResourceFieldSelector, context: &Context<'_>, path: &Path, report: &mut Report) {
+pub(super) fn file_resource(
+    selector: &ResourceFieldSelector,
+    context: &Context<'_>,
+    path: &Path,
+    report: &mut Report,
+) {
     if selector.container_name.as_deref().unwrap_or_default().is_empty() {
         report.required(&path.field("containerName"), "");
     }

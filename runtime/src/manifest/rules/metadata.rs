@@ -21,7 +21,12 @@ const ANNOTATIONS: usize = 256 << 10;
 const BANDWIDTHS: [&str; 2] = ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"];
 
 /// Checks an object's metadata and fills in its namespace.
-pub(in crate::manifest) fn check(metadata: &mut ObjectMeta, rule: Name, namespace: Option<&str>, report: &mut Report) {
+pub(in crate::manifest) fn check(
+    metadata: &mut ObjectMeta,
+    rule: Name,
+    namespace: Option<&str>,
+    report: &mut Report,
+) {
     let path = Path::root().field("metadata");
     match metadata.name.as_deref().unwrap_or_default() {
         "" => report.required(&path.field("name"), "every object has a name"),
@@ -37,7 +42,8 @@ pub(in crate::manifest) fn check(metadata: &mut ObjectMeta, rule: Name, namespac
     }
     match (&metadata.namespace, namespace) {
         (Some(own), Some(asked)) if own != asked => {
-            let message = format!("the namespace of the object, {own:?}, is not the one of the command, {asked:?}");
+            let message =
+                format!("the namespace of the object, {own:?}, is not the one of the command, {asked:?}");
             report.problem(&path.field("namespace"), message);
         }
         (Some(own), _) => {

@@ -17,8 +17,10 @@ pub(super) fn dns_label(text: &str) -> Verdict {
     if ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|b| alphanumeric(*b) || *b == b'-') {
         return Ok(());
     }
-    Err("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end \
-         with an alphanumeric character")
+    Err(
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end \
+         with an alphanumeric character",
+    )
 }
 
 /// A subdomain of RFC 1123: `web.example.org`.
@@ -34,8 +36,10 @@ pub(super) fn dns_subdomain(text: &str) -> Verdict {
     if text.split('.').all(label) {
         return Ok(());
     }
-    Err("a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \
-         and end with an alphanumeric character")
+    Err(
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \
+         and end with an alphanumeric character",
+    )
 }
 
 fn name_part(text: &str) -> bool {
@@ -66,8 +70,10 @@ pub(super) fn label_value(text: &str) -> Verdict {
     if text.is_empty() || name_part(text) {
         return Ok(());
     }
-    Err("a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start \
-         and end with an alphanumeric character, with at most 63 characters")
+    Err(
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start \
+         and end with an alphanumeric character, with at most 63 characters",
+    )
 }
 
 /// The name of a port, a service name of RFC 6335: `http-alt`.

@@ -52,12 +52,20 @@ fn whole(spec: &PodSpec, path: &Path, report: &mut Report) {
         report.unsupported(&path.field("restartPolicy"), policy, &RESTART_POLICIES);
     }
     if let Some(seconds) = spec.termination_grace_period_seconds.filter(|seconds| *seconds < 0) {
-        report.invalid(&path.field("terminationGracePeriodSeconds"), seconds, "must be greater than or equal to 0");
+        report.invalid(
+            &path.field("terminationGracePeriodSeconds"),
+            seconds,
+            "must be greater than or equal to 0",
+        );
     }
     if let Some(seconds) = spec.active_deadline_seconds
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
-        report.invalid(&path.field("activeDeadlineSeconds"), seconds, "must be between 1 and 2147483647, inclusive");
+        report.invalid(
+            &path.field("activeDeadlineSeconds"),
+            seconds,
+            "must be between 1 and 2147483647, inclusive",
+        );
     }
     metadata::labels(spec.node_selector.as_ref(), &path.field("nodeSelector"), report);
 }
@@ -77,7 +85,11 @@ fn naming(spec: &PodSpec, meta: &ObjectMeta, path: &Path, report: &mut Report) {
     for (index, alias) in each(&spec.host_aliases).iter().enumerate() {
         let at = path.field("hostAliases").index(index);
         if !alias.ip.is_empty() && alias.ip.parse::<IpAddr>().is_err() {
-            report.invalid(&at.field("ip"), &alias.ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            report.invalid(
+                &at.field("ip"),
+                &alias.ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
         }
         for (index, hostname) in each(&alias.hostnames).iter().enumerate() {
             if let Err(why) = names::dns_subdomain(hostname) {
@@ -91,7 +103,11 @@ fn naming(spec: &PodSpec, meta: &ObjectMeta, path: &Path, report: &mut Report) {
     };
     // One name of RFC 1035 in /etc/hosts.
     if spec.subdomain.as_deref().is_some_and(|subdomain| fqdn(subdomain) > 200) {
-        report.invalid(&path.field("subdomain"), &spec.subdomain, "hostname and subdomain are too long for one name");
+        report.invalid(
+            &path.field("subdomain"),
+            &spec.subdomain,
+            "hostname and subdomain are too long for one name",
+        );
     }
 }
 
@@ -117,8 +133,13 @@ fn dns_config(config: &PodDNSConfig, policy: &str, path: &Path, report: &mut Rep
     if servers.len() > NAMESERVERS {
         report.invalid(&at, servers, "must not have more than 3 nameservers");
     }
-    for (index, server) in servers.iter().enumerate().filter(|(_, server)| server.parse::<IpAddr>().is_err()) {
-        report.invalid(&at.index(index), server, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+    for (index, server) in servers.iter().enumerate().filter(|(_, server)| server.parse::<IpAddr>().is_err())
+    {
+        report.invalid(
+            &at.index(index),
+            server,
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        );
     }
     let searches = each(&config.searches);
     let at = path.field("searches");
@@ -126,7 +147,11 @@ fn dns_config(config: &PodDNSConfig, policy: &str, path: &Path, report: &mut Rep
         report.invalid(&at, searches.len(), "must not have more than 32 search paths");
     }
     if searches.iter().map(|search| search.len() + 1).sum::<usize>() > SEARCH_CHARS + 1 {
-        report.invalid(&at, searches.len(), "must not have more than 2048 characters (including spaces) in the list");
+        report.invalid(
+            &at,
+            searches.len(),
+            "must not have more than 2048 characters (including spaces) in the list",
+        );
     }
     for (index, search) in searches.iter().enumerate() {
         // Relaxed since Kubernetes 1.32: "." and underscores are names of the DNS.

@@ -30,14 +30,22 @@ pub(super) fn ports(container: &Container, host_network: bool, path: &Path, repo
         if let Some(host) = port.host_port.filter(|port| *port != 0) {
             number(host, &at.field("hostPort"), report);
             if host_network && host != port.container_port {
-                report.invalid(&at.field("hostPort"), host, "must match `containerPort` when `hostNetwork` is true");
+                report.invalid(
+                    &at.field("hostPort"),
+                    host,
+                    "must match `containerPort` when `hostNetwork` is true",
+                );
             }
         }
         one_of(port.protocol.as_ref(), &PROTOCOLS, &at.field("protocol"), report);
         if let Some(ip) = port.host_ip.as_deref().filter(|ip| !ip.is_empty())
             && ip.parse::<IpAddr>().is_err()
         {
-            report.invalid(&at.field("hostIP"), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            report.invalid(
+                &at.field("hostIP"),
+                ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
         }
     }
 }
@@ -80,7 +88,12 @@ pub(super) fn host_ports(spec: &PodSpec, path: &Path, report: &mut Report) {
     }
 }
 
-fn unique<'a>(container: &'a Container, taken: &mut Vec<&'a ContainerPort>, path: &Path, report: &mut Report) {
+fn unique<'a>(
+    container: &'a Container,
+    taken: &mut Vec<&'a ContainerPort>,
+    path: &Path,
+    report: &mut Report,
+) {
     for (index, port) in each(&container.ports).iter().enumerate() {
         if port.host_port.unwrap_or(0) == 0 {
             continue;

@@ -16,7 +16,13 @@ const MORE_HANDLERS: &str = "may not specify more than 1 handler type";
 const SCHEMES: [&str; 2] = ["HTTP", "HTTPS"];
 
 /// Checks what watches over a container and what is told of its start and end.
-pub(super) fn check(container: &Container, role: Role, context: &Context<'_>, path: &Path, report: &mut Report) {
+pub(super) fn check(
+    container: &Container,
+    role: Role,
+    context: &Context<'_>,
+    path: &Path,
+    report: &mut Report,
+) {
     let probes = [
         ("livenessProbe", &container.liveness_probe),
         ("readinessProbe", &container.readiness_probe),
@@ -39,7 +45,11 @@ pub(super) fn check(container: &Container, role: Role, context: &Context<'_>, pa
 }
 
 fn probe(probe: &Probe, name: &str, container: &Container, path: &Path, report: &mut Report) {
-    match [probe.exec.is_some(), probe.http_get.is_some(), probe.tcp_socket.is_some()].iter().filter(|is| **is).count() {
+    match [probe.exec.is_some(), probe.http_get.is_some(), probe.tcp_socket.is_some()]
+        .iter()
+        .filter(|is| **is)
+        .count()
+    {
         // A handler that is not supported has been reported already.
         0 if report.has_below(path) => {}
         0 => report.required(path, NO_HANDLER),
@@ -78,7 +88,9 @@ fn bounds(probe: &Probe, name: &str, path: &Path, report: &mut Report) {
     {
         report.invalid(&path.field("successThreshold"), number, "must be 1");
     }
-    let (at, Some(seconds)) = (path.field("terminationGracePeriodSeconds"), probe.termination_grace_period_seconds) else {
+    let (at, Some(seconds)) =
+        (path.field("terminationGracePeriodSeconds"), probe.termination_grace_period_seconds)
+    else {
         return;
     };
     if name == "readinessProbe" {
@@ -100,7 +112,13 @@ fn http_get(action: &HTTPGetAction, container: &Container, path: &Path, report: 
     }
 }
 
-fn lifecycle(lifecycle: &Lifecycle, container: &Container, context: &Context<'_>, path: &Path, report: &mut Report) {
+fn lifecycle(
+    lifecycle: &Lifecycle,
+    container: &Container,
+    context: &Context<'_>,
+    path: &Path,
+    report: &mut Report,
+) {
     let grace = context.spec.termination_grace_period_seconds.unwrap_or(0);
     for (name, handler) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
         if let Some(handler) = handler {
@@ -118,7 +136,11 @@ fn lifecycle(lifecycle: &Lifecycle, container: &Container, context: &Context<'_>
 }
 
 fn hook(handler: &LifecycleHandler, container: &Container, grace: i64, path: &Path, report: &mut Report) {
-    match [handler.exec.is_some(), handler.http_get.is_some(), handler.sleep.is_some()].iter().filter(|is| **is).count() {
+    match [handler.exec.is_some(), handler.http_get.is_some(), handler.sleep.is_some()]
+        .iter()
+        .filter(|is| **is)
+        .count()
+    {
         0 if report.has_below(path) => {}
         0 => report.required(path, NO_HANDLER),
         1 => {}
@@ -143,9 +165,9 @@ fn hook(handler: &LifecycleHandler, container: &Container, grace: i64, path: &Pa
 /// The signals of `supportedStopSignalsLinux` in validation.go.
 fn is_signal(name: &str) -> bool {
     const NAMES: [&str; 34] = [
-        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
-        "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-        "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+        "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+        "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
     ];
     let Some(name) = name.strip_prefix("SIG") else { return false };
     let offset = |text: &str, most: u8| text.parse::<u8>().is_ok_and(|n| (1..=most).contains(&n));

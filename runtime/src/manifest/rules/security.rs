@@ -35,7 +35,12 @@ pub(super) fn pod(spec: &PodSpec, path: &Path, report: &mut Report) {
     for (index, group) in each(&security.supplemental_groups).iter().enumerate() {
         id(Some(*group), &at.field("supplementalGroups").index(index), report);
     }
-    one_of(security.fs_group_change_policy.as_ref(), &FS_GROUP_POLICIES, &at.field("fsGroupChangePolicy"), report);
+    one_of(
+        security.fs_group_change_policy.as_ref(),
+        &FS_GROUP_POLICIES,
+        &at.field("fsGroupChangePolicy"),
+        report,
+    );
     if security.run_as_group.is_some() && security.run_as_user.is_none() {
         group_without_user(spec, &at, report);
     }
@@ -68,9 +73,15 @@ fn sysctl(name: &str, host_network: bool, path: &Path, report: &mut Report) {
 
 /// Without a user the group would be that of a user nobody named; the CRI refuses it.
 fn group_without_user(spec: &PodSpec, path: &Path, report: &mut Report) {
-    let named = |container: &Container| container.security_context.as_ref().is_some_and(|own| own.run_as_user.is_some());
+    let named = |container: &Container| {
+        container.security_context.as_ref().is_some_and(|own| own.run_as_user.is_some())
+    };
     if !each(&spec.init_containers).iter().chain(&spec.containers).all(named) {
-        report.invalid(&path.field("runAsGroup"), spec.security_context.as_ref().and_then(|s| s.run_as_group), WITHOUT_USER);
+        report.invalid(
+            &path.field("runAsGroup"),
+            spec.security_context.as_ref().and_then(|s| s.run_as_group),
+            WITHOUT_USER,
+        );
     }
 }
 
@@ -92,7 +103,11 @@ pub(super) fn container(container: &Container, path: &Path, report: &mut Report)
     if security.allow_privilege_escalation == Some(false) {
         let at = at.field("allowPrivilegeEscalation");
         if security.privileged == Some(true) {
-            report.invalid(&at, false, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+            report.invalid(
+                &at,
+                false,
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            );
         }
         if added.contains("SYS_ADMIN") || added.contains("ALL") {
             let why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
@@ -124,12 +139,48 @@ fn capabilities(security: &SecurityContext, path: &Path, report: &mut Report) ->
 /// `include/uapi/linux/capability.h`, and `ALL`.
 fn is_capability(name: &str) -> bool {
     const NAMES: [&str; 42] = [
-        "ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
-        "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
-        "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST",
-        "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT",
-        "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
-        "SYS_TTY_CONFIG", "WAKE_ALARM",
+        "ALL",
+        "AUDIT_CONTROL",
+        "AUDIT_READ",
+        "AUDIT_WRITE",
+        "BLOCK_SUSPEND",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "KILL",
+        "LEASE",
+        "LINUX_IMMUTABLE",
+        "MAC_ADMIN",
+        "MAC_OVERRIDE",
+        "MKNOD",
+        "NET_ADMIN",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_RAW",
+        "PERFMON",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYSLOG",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_CHROOT",
+        "SYS_MODULE",
+        "SYS_NICE",
+        "SYS_PACCT",
+        "SYS_PTRACE",
+        "SYS_RAWIO",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "WAKE_ALARM",
     ];
     NAMES.contains(&name)
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, ProjectedVolumeSource, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, ProjectedVolumeSource, Volume, VolumeProjection,
+};
 
 use super::{container::one_of, each, env, names, pod::Context};
 use crate::manifest::{Quantity, path::Path, problem::Report};
@@ -126,10 +128,14 @@ fn files(
         file_path(&item.path, taken, &at.field("path"), report);
         mode(item.mode, &at.field("mode"), report);
         match (&item.field_ref, &item.resource_field_ref) {
-            (Some(_), Some(_)) => report.invalid(&at, "", "fieldRef and resourceFieldRef can not be specified simultaneously"),
+            (Some(_), Some(_)) => {
+                report.invalid(&at, "", "fieldRef and resourceFieldRef can not be specified simultaneously")
+            }
             (None, None) => report.required(&at, "one of fieldRef and resourceFieldRef is required"),
             (Some(field), None) => env::file_field(field, &at.field("fieldRef"), report),
-            (None, Some(resource)) => env::file_resource(resource, context, &at.field("resourceFieldRef"), report),
+            (None, Some(resource)) => {
+                env::file_resource(resource, context, &at.field("resourceFieldRef"), report)
+            }
         }
     }
 }

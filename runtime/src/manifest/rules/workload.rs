@@ -2,19 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta}};
+use k8s_openapi::{
+    api::core::v1::PodTemplateSpec,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
 use serde_json::Value as Json;
 
 use super::{each, metadata, pod};
 use crate::manifest::{default, kind::Workload, path::Path, problem::Report};
 
-const NOT_NEGATIVE: [&str; 7] =
-    ["replicas", "minReadySeconds", "revisionHistoryLimit", "parallelism", "completions", "backoffLimit", "activeDeadlineSeconds"];
+const NOT_NEGATIVE: [&str; 7] = [
+    "replicas",
+    "minReadySeconds",
+    "revisionHistoryLimit",
+    "parallelism",
+    "completions",
+    "backoffLimit",
+    "activeDeadlineSeconds",
+];
 
 /// Checks a workload that the table has let through.
-pub(in crate::manifest) fn check(workload: &Workload, json: &Json, namespace: Option<&str>, report: &mut Report) {
+pub(in crate::manifest) fn check(
+    workload: &Workload,
+    json: &Json,
+    namespace: Option<&str>,
+    report: &mut Report,
+) {
     if let Ok(mut own) = serde_json::from_value::<ObjectMeta>(json["metadata"].clone()) {
-        let name = if workload.kind == "StatefulSet" { metadata::Name::Label } else { metadata::Name::Subdomain };
+        let name =
+            if workload.kind == "StatefulSet" { metadata::Name::Label } else { metadata::Name::Subdomain };
         metadata::check(&mut own, name, namespace, report);
     }
     let (spec, path) = (&json["spec"], Path::root().field("spec"));
@@ -46,7 +62,13 @@ pub(in crate::manifest) fn check(workload: &Workload, json: &Json, namespace: Op
     rolling(&spec["strategy"], &path.field("strategy"), report);
 }
 
-fn selector(workload: &Workload, json: &Json, labels: &BTreeMap<String, String>, path: &Path, report: &mut Report) {
+fn selector(
+    workload: &Workload,
+    json: &Json,
+    labels: &BTreeMap<String, String>,
+    path: &Path,
+    report: &mut Report,
+) {
     let at = path.field("selector");
     let selector = match workload.kind {
         "Job" => return,
@@ -58,7 +80,8 @@ fn selector(workload: &Workload, json: &Json, labels: &BTreeMap<String, String>,
         _ => serde_json::from_value(json.clone()).unwrap_or_default(),
     };
     metadata::labels(selector.match_labels.as_ref(), &at.field("matchLabels"), report);
-    let empty = selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty) && each(&selector.match_expressions).is_empty();
+    let empty = selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+        && each(&selector.match_expressions).is_empty();
     if empty && !json.is_null() {
         report.invalid(&at, "", "empty selector is invalid: it would select every pod");
     } else if !empty && !selects(&selector, labels) {
@@ -94,7 +117,9 @@ fn rolling(strategy: &Json, path: &Path, report: &mut Report) {
     for field in ["maxSurge", "maxUnavailable"] {
         let value = &rolling[field];
         let amount = match value {
-            Json::String(text) => text.strip_suffix('%').and_then(|number| number.parse::<u32>().ok()).map(i64::from),
+            Json::String(text) => {
+                text.strip_suffix('%').and_then(|number| number.parse::<u32>().ok()).map(i64::from)
+            }
             Json::Number(number) => number.as_i64().filter(|number| *number >= 0),
             _ => continue,
         };

@@ -10,13 +10,18 @@ pub(super) static CONTAINER: Object = Object {
         honoured("env", Shape::Many(&Shape::One(&ENV_VAR))),
         honoured("envFrom", Shape::Many(&Shape::One(&ENV_FROM))),
         honoured("image", Shape::Text),
-        honoured("imagePullPolicy", Shape::Text).note("images come from the local store; Always finds them there too"),
+        honoured("imagePullPolicy", Shape::Text)
+            .note("images come from the local store; Always finds them there too"),
         honoured("lifecycle", Shape::One(&LIFECYCLE)),
         honoured("livenessProbe", Shape::One(&PROBE)),
         honoured("name", Shape::Text).required(),
         honoured("ports", Shape::Many(&Shape::One(&PORT))),
         honoured("readinessProbe", Shape::One(&PROBE)),
-        notice("resizePolicy", Shape::Many(&Shape::One(&RESIZE_POLICY)), "resources do not change while a pod runs"),
+        notice(
+            "resizePolicy",
+            Shape::Many(&Shape::One(&RESIZE_POLICY)),
+            "resources do not change while a pod runs",
+        ),
         honoured("resources", Shape::One(&RESOURCES)),
         honoured("restartPolicy", Shape::Text).note("Always on an init container makes it a sidecar"),
         rejected("restartPolicyRules", "containers restart by the pod's policy here; leave them out"),
@@ -121,7 +126,8 @@ static HANDLER: Object = Object {
 };
 
 static EXEC: Object = Object { name: "ExecAction", fields: &[honoured("command", FREE_TEXTS)] };
-static SLEEP: Object = Object { name: "SleepAction", fields: &[honoured("seconds", Shape::Int64).required()] };
+static SLEEP: Object =
+    Object { name: "SleepAction", fields: &[honoured("seconds", Shape::Int64).required()] };
 
 static HTTP_GET: Object = Object {
     name: "HTTPGetAction",
@@ -164,7 +170,9 @@ static PROBE: Object = Object {
 static PORT: Object = Object {
     name: "ContainerPort",
     fields: &[
-        honoured("containerPort", Shape::Int32).required().note("information only, as in Kubernetes: it opens nothing"),
+        honoured("containerPort", Shape::Int32)
+            .required()
+            .note("information only, as in Kubernetes: it opens nothing"),
         honoured("hostIP", Shape::Text),
         honoured("hostPort", Shape::Int32).note("by the CNI capability portMappings"),
         honoured("name", Shape::Text),
@@ -229,7 +237,8 @@ static APP_ARMOR: Object = Object {
     name: "AppArmorProfile",
     fields: &[
         rejected("localhostProfile", "AppArmor profiles are not loaded here"),
-        only("type", Shape::Text, &["Unconfined"], "AppArmor profiles are not set here; leave it out").required(),
+        only("type", Shape::Text, &["Unconfined"], "AppArmor profiles are not set here; leave it out")
+            .required(),
     ],
 };
 

@@ -11,7 +11,10 @@ pub(super) static OBJECT_META: Object = Object {
         notice("creationTimestamp", Shape::Time, SET_HERE),
         notice("deletionGracePeriodSeconds", Shape::Int64, SET_HERE),
         notice("deletionTimestamp", Shape::Time, SET_HERE),
-        rejected("finalizers", "nothing here would remove them, so the object could never be deleted; leave them out"),
+        rejected(
+            "finalizers",
+            "nothing here would remove them, so the object could never be deleted; leave them out",
+        ),
         rejected("generateName", "apply must find the object again by its name; set metadata.name"),
         notice("generation", Shape::Int64, SET_HERE),
         honoured("labels", TEXT_MAP),
@@ -33,7 +36,10 @@ pub(super) static TEMPLATE_META: Object = Object {
         notice("creationTimestamp", Shape::Time, SET_HERE),
         notice("deletionGracePeriodSeconds", Shape::Int64, SET_HERE),
         notice("deletionTimestamp", Shape::Time, SET_HERE),
-        rejected("finalizers", "nothing here would remove them, so the pod could never be deleted; leave them out"),
+        rejected(
+            "finalizers",
+            "nothing here would remove them, so the pod could never be deleted; leave them out",
+        ),
         notice("generateName", Shape::Text, NAMED_BY_WORKLOAD),
         notice("generation", Shape::Int64, SET_HERE),
         honoured("labels", TEXT_MAP),
@@ -54,8 +60,8 @@ pub(super) const KIND: Field = honoured("kind", Shape::Text);
 pub(super) const METADATA: Field = honoured("metadata", Shape::One(&OBJECT_META)).required();
 pub(super) const STATUS: Field = notice("status", Shape::Any, "the status is observed, not applied");
 
-const IMMUTABLE: Field = notice("immutable", Shape::Bool, "every apply writes the object as the manifest says")
-    .silent(&["false"]);
+const IMMUTABLE: Field =
+    notice("immutable", Shape::Bool, "every apply writes the object as the manifest says").silent(&["false"]);
 
 /// A `ConfigMap`.
 pub static CONFIG_MAP: Object = Object {
@@ -96,7 +102,13 @@ static LABEL_REQUIREMENT: Object = Object {
     name: "LabelSelectorRequirement",
     fields: &[
         honoured("key", Shape::Text).required(),
-        only("operator", Shape::Text, &["In", "NotIn", "Exists", "DoesNotExist"], "there is no such operator").required(),
+        only(
+            "operator",
+            Shape::Text,
+            &["In", "NotIn", "Exists", "DoesNotExist"],
+            "there is no such operator",
+        )
+        .required(),
         honoured("values", super::FREE_TEXTS),
     ],
 };

@@ -11,13 +11,16 @@ use super::{
     volume::VOLUME,
 };
 
-const NO_SCHEDULER: &str = "a pod goes to the node it names, or to one that fits; there is no other scheduler";
+const NO_SCHEDULER: &str =
+    "a pod goes to the node it names, or to one that fits; there is no other scheduler";
 const NO_PRIORITY: &str = "pods are never preempted here";
 const NO_ACCOUNTS: &str = "there is no API server here to authenticate to, so no token is mounted";
 
 /// A `Pod`.
-pub static POD: Object =
-    Object { name: "Pod", fields: &[API_VERSION, KIND, METADATA, honoured("spec", Shape::One(&POD_SPEC)).required(), STATUS] };
+pub static POD: Object = Object {
+    name: "Pod",
+    fields: &[API_VERSION, KIND, METADATA, honoured("spec", Shape::One(&POD_SPEC)).required(), STATUS],
+};
 
 /// The template of a workload's pods.
 pub static POD_TEMPLATE: Object = Object {
@@ -31,16 +34,24 @@ pub static POD_TEMPLATE: Object = Object {
 static POD_SPEC: Object = Object {
     name: "PodSpec",
     fields: &[
-        honoured("activeDeadlineSeconds", Shape::Int64).note("counted from the start of the pod, init containers included"),
+        honoured("activeDeadlineSeconds", Shape::Int64)
+            .note("counted from the start of the pod, init containers included"),
         honoured("affinity", Shape::One(&AFFINITY)).note("preferences only; see below"),
         notice("automountServiceAccountToken", Shape::Bool, NO_ACCOUNTS).silent(&["false"]),
         honoured("containers", Shape::Many(&Shape::One(&CONTAINER))).required(),
         honoured("dnsConfig", Shape::One(&DNS_CONFIG)),
         honoured("dnsPolicy", Shape::Text)
             .note("ClusterFirst uses the node's resolv.conf where the cluster has no DNS"),
-        notice("enableServiceLinks", Shape::Bool, "there are no services, so none is put into the environment")
-            .silent(&["true", "false"]),
-        rejected("ephemeralContainers", "a pod cannot be created with them, in Kubernetes neither; leave them out"),
+        notice(
+            "enableServiceLinks",
+            Shape::Bool,
+            "there are no services, so none is put into the environment",
+        )
+        .silent(&["true", "false"]),
+        rejected(
+            "ephemeralContainers",
+            "a pod cannot be created with them, in Kubernetes neither; leave them out",
+        ),
         notice("evictionResponders", Shape::Any, "pods are never evicted here"),
         honoured("hostAliases", Shape::Many(&Shape::One(&HOST_ALIAS))),
         only("hostIPC", Shape::Bool, &["false"], "pods always have an IPC namespace of their own here"),
@@ -49,7 +60,11 @@ static POD_SPEC: Object = Object {
         only("hostUsers", Shape::Bool, &["true"], "user namespaces are not made here; leave it out"),
         honoured("hostname", Shape::Text),
         rejected("hostnameOverride", "not done here; set spec.hostname"),
-        notice("imagePullSecrets", Shape::Many(&Shape::One(&LOCAL_REFERENCE)), "images come from the local store, not from a registry"),
+        notice(
+            "imagePullSecrets",
+            Shape::Many(&Shape::One(&LOCAL_REFERENCE)),
+            "images come from the local store, not from a registry",
+        ),
         honoured("initContainers", Shape::Many(&Shape::One(&CONTAINER))),
         honoured("nodeName", Shape::Text),
         honoured("nodeSelector", TEXT_MAP),
@@ -58,19 +73,29 @@ static POD_SPEC: Object = Object {
         notice("preemptionPolicy", Shape::Text, NO_PRIORITY).silent(&["PreemptLowerPriority"]),
         notice("priority", Shape::Int32, NO_PRIORITY).silent(&["0"]),
         notice("priorityClassName", Shape::Text, NO_PRIORITY),
-        rejected("readinessGates", "nothing here sets such conditions, so the pod would never be ready; leave them out"),
+        rejected(
+            "readinessGates",
+            "nothing here sets such conditions, so the pod would never be ready; leave them out",
+        ),
         rejected("resourceClaims", "devices are not allocated here"),
         rejected("resources", "limits of the whole pod are not set here; set them per container"),
         honoured("restartPolicy", Shape::Text),
         rejected("runtimeClassName", "there is one runtime here; leave it out"),
         notice("schedulerName", Shape::Text, NO_SCHEDULER).silent(&["default-scheduler"]),
-        rejected("schedulingGates", "nothing here would remove them, so the pod would never start; leave them out"),
+        rejected(
+            "schedulingGates",
+            "nothing here would remove them, so the pod would never start; leave them out",
+        ),
         rejected("schedulingGroup", "pods are not scheduled as groups here; leave it out"),
         honoured("securityContext", Shape::One(&POD_SECURITY)),
         notice("serviceAccount", Shape::Text, NO_ACCOUNTS).silent(&["default"]),
-        notice("serviceAccountName", Shape::Text, NO_ACCOUNTS)
-            .silent(&["default"]),
-        only("setHostnameAsFQDN", Shape::Bool, &["false"], "the hostname is always the short one here; leave it out"),
+        notice("serviceAccountName", Shape::Text, NO_ACCOUNTS).silent(&["default"]),
+        only(
+            "setHostnameAsFQDN",
+            Shape::Bool,
+            &["false"],
+            "the hostname is always the short one here; leave it out",
+        ),
         honoured("shareProcessNamespace", Shape::Bool),
         honoured("subdomain", Shape::Text),
         honoured("terminationGracePeriodSeconds", Shape::Int64),
@@ -112,7 +137,11 @@ static POD_SECURITY: Object = Object {
     fields: &[
         LINUX_LABELS[0],
         honoured("fsGroup", Shape::Int64),
-        notice("fsGroupChangePolicy", Shape::Text, "volumes that flatpod makes get their group once, when they are made"),
+        notice(
+            "fsGroupChangePolicy",
+            Shape::Text,
+            "volumes that flatpod makes get their group once, when they are made",
+        ),
         honoured("runAsGroup", Shape::Int64),
         honoured("runAsNonRoot", Shape::Bool),
         honoured("runAsUser", Shape::Int64),
@@ -120,8 +149,14 @@ static POD_SECURITY: Object = Object {
         LINUX_LABELS[1],
         honoured("seccompProfile", Shape::One(&SECCOMP_PROFILE)),
         honoured("supplementalGroups", Shape::Many(&Shape::Int64)),
-        only("supplementalGroupsPolicy", Shape::Text, &["Merge"], "groups of the image's /etc/group always count here"),
-        honoured("sysctls", Shape::Many(&Shape::One(&SYSCTL))).note("the safe ones; set in the pod's own namespaces"),
+        only(
+            "supplementalGroupsPolicy",
+            Shape::Text,
+            &["Merge"],
+            "groups of the image's /etc/group always count here",
+        ),
+        honoured("sysctls", Shape::Many(&Shape::One(&SYSCTL)))
+            .note("the safe ones; set in the pod's own namespaces"),
         LINUX_LABELS[2],
     ],
 };
@@ -130,4 +165,3 @@ static SYSCTL: Object = Object {
     name: "Sysctl",
     fields: &[honoured("name", Shape::Text).required(), honoured("value", Shape::FreeText).required()],
 };
-

@@ -1,63 +1,30 @@
 //! The table against the schema that `k8s-openapi` carries, which is made from Kubernetes' published OpenAPI.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use k8s_openapi::api::{
-    apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
-    batch::v1::Job,
-    core::v1::{ConfigMap, Pod, ReplicationController, Secret},
+use super::{
+    super::{
+        explain::{self, Depth},
+        tests::published::{Published, describe},
+    },
+    *,
 };
-use schemars::SchemaGenerator;
-use serde_json::Value as Json;
-
-use super::*;
-
-/// Short name of every published type, and its schema.
-fn published() -> BTreeMap<String, Json> {
-    let mut generator = SchemaGenerator::default();
-    generator.subschema_for::<Pod>();
-    generator.subschema_for::<ConfigMap>();
-    generator.subschema_for::<Secret>();
-    generator.subschema_for::<ReplicaSet>();
-    generator.subschema_for::<ReplicationController>();
-    generator.subschema_for::<Deployment>();
-    generator.subschema_for::<StatefulSet>();
-    generator.subschema_for::<DaemonSet>();
-    generator.subschema_for::<Job>();
-    let short = |name: &str| name.rsplit('.').next().unwrap().to_owned();
-    generator.definitions().iter().map(|(name, schema)| (short(name), schema.clone())).collect()
-}
-
-/// The published type of a property, in the words of [`Shape::describe`].
-fn describe(property: &Json) -> String {
-    if let Some(all) = property["allOf"].as_array() {
-        return describe(&all[0]);
-    }
-    if let Some(reference) = property["$ref"].as_str() {
-        return match reference.rsplit(['.', '/']).next().unwrap() {
-            "Time" => "time".to_owned(),
-            "Quantity" => "quantity".to_owned(),
-            "IntOrString" => "integer or string".to_owned(),
-            name => name.to_owned(),
-        };
-    }
-    match property["type"].as_str().unwrap() {
-        "array" => format!("[]{}", describe(&property["items"])),
-        "object" => format!("map[string]{}", describe(&property["additionalProperties"])),
-        "string" if property["format"] == "byte" => "base64".to_owned(),
-        other => other.to_owned(),
-    }
-}
 
 /// Walks the table and compares each object with the published type of its name.
-fn compare(object: &'static Object, types: &BTreeMap<String, Json>, seen: &mut BTreeSet<&'static str>, found: &mut Vec<String>) {
+fn compare(
+    object: &'static Object,
+    types: &Published,
+    seen: &mut BTreeSet<&'static str>,
+    found: &mut Vec<String>,
+) {
     if !seen.insert(object.name) {
         return;
     }
     let name = object.name.strip_suffix(" of a template").unwrap_or(object.name);
-    let schema = &types[name];
+    let schema = types.of(name);
     let properties = schema["properties"].as_object().unwrap();
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap()).collect();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap()).collect();
     for name in properties.keys().filter(|name| object.field(name).is_none()) {
         found.push(format!("{}.{name} is in nobody's list", object.name));
     }
@@ -74,7 +41,8 @@ fn compare(object: &'static Object, types: &BTreeMap<String, Json>, seen: &mut B
         if !matches!(field.shape, Shape::Any) && describe(property) != shape {
             found.push(format!("{at} is {}, not {shape}", describe(property)));
         }
-        if matches!(field.shape, Shape::Any) && matches!(field.policy, Policy::Honoured | Policy::Only { .. }) {
+        if matches!(field.shape, Shape::Any) && matches!(field.policy, Policy::Honoured | Policy::Only { .. })
+        {
             found.push(format!("{at} is honoured, but nobody looks at what is in it"));
         }
         // What is refused is not asked for; `spec` is not optional for an object that is to run.
@@ -93,7 +61,7 @@ fn compare(object: &'static Object, types: &BTreeMap<String, Json>, seen: &mut B
 
 #[test]
 fn every_field_of_kubernetes_is_in_the_table_with_its_type() {
-    let types = published();
+    let types = Published::read();
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     let roots: [&'static Object; 9] = [
         &POD,
@@ -117,8 +85,8 @@ fn every_field_of_kubernetes_is_in_the_table_with_its_type() {
 #[test]
 fn every_refusal_and_notice_has_a_reason() {
     let mut rows = 0;
-    for (path, depth) in [("pod", super::super::explain::Depth::Everything), ("job", super::super::explain::Depth::Everything)] {
-        for row in super::super::explain::rows(path, depth).unwrap() {
+    for (path, depth) in [("pod", Depth::Everything), ("job", Depth::Everything)] {
+        for row in explain::rows(path, depth).unwrap() {
             rows += 1;
             let plain = row.treatment == "honoured";
             assert!(plain || !row.note.is_empty(), "{} has no reason", row.path);

@@ -34,7 +34,10 @@ pub(super) static VOLUME: Object = Object {
         rejected("iscsi", NO_STORAGE),
         honoured("name", Shape::Text).required(),
         rejected("nfs", NO_STORAGE),
-        rejected("persistentVolumeClaim", "there are no claims here; use hostPath for data that outlives the pod"),
+        rejected(
+            "persistentVolumeClaim",
+            "there are no claims here; use hostPath for data that outlives the pod",
+        ),
         rejected("photonPersistentDisk", NO_STORAGE),
         rejected("portworxVolume", NO_STORAGE),
         honoured("projected", Shape::One(&PROJECTED)),

@@ -17,7 +17,13 @@ const HISTORY: Field = notice("revisionHistoryLimit", Shape::Int32, NO_HISTORY);
 /// A `ReplicaSet`.
 pub static REPLICA_SET: Object = Object {
     name: "ReplicaSet",
-    fields: &[API_VERSION, KIND, METADATA, honoured("spec", Shape::One(&REPLICA_SET_SPEC)).required(), STATUS],
+    fields: &[
+        API_VERSION,
+        KIND,
+        METADATA,
+        honoured("spec", Shape::One(&REPLICA_SET_SPEC)).required(),
+        STATUS,
+    ],
 };
 
 static REPLICA_SET_SPEC: Object =
@@ -70,7 +76,13 @@ static ROLLING_DEPLOYMENT: Object = Object {
 /// A `StatefulSet`.
 pub static STATEFUL_SET: Object = Object {
     name: "StatefulSet",
-    fields: &[API_VERSION, KIND, METADATA, honoured("spec", Shape::One(&STATEFUL_SET_SPEC)).required(), STATUS],
+    fields: &[
+        API_VERSION,
+        KIND,
+        METADATA,
+        honoured("spec", Shape::One(&STATEFUL_SET_SPEC)).required(),
+        STATUS,
+    ],
 };
 
 static STATEFUL_SET_SPEC: Object = Object {
@@ -83,10 +95,14 @@ static STATEFUL_SET_SPEC: Object = Object {
         REPLICAS,
         HISTORY,
         SELECTOR,
-        honoured("serviceName", Shape::Text).note("the subdomain of the pods' names; there is no service behind it"),
+        honoured("serviceName", Shape::Text)
+            .note("the subdomain of the pods' names; there is no service behind it"),
         TEMPLATE.required(),
         honoured("updateStrategy", Shape::One(&STATEFUL_STRATEGY)),
-        rejected("volumeClaimTemplates", "there are no claims here; use hostPath for data that outlives the pods"),
+        rejected(
+            "volumeClaimTemplates",
+            "there are no claims here; use hostPath for data that outlives the pods",
+        ),
     ],
 };
 
@@ -157,7 +173,12 @@ static JOB_SPEC: Object = Object {
         rejected("maxFailedIndexes", "jobs have no indexes here"),
         honoured("parallelism", Shape::Int32),
         rejected("podFailurePolicy", "every failure counts here"),
-        only("podReplacementPolicy", Shape::Text, &["TerminatingOrFailed"], "a failed pod is replaced at once here"),
+        only(
+            "podReplacementPolicy",
+            Shape::Text,
+            &["TerminatingOrFailed"],
+            "a failed pod is replaced at once here",
+        ),
         rejected("scheduling", "pods are not scheduled as groups here"),
         rejected("selector", "a job selects the pods that it made; leave it out"),
         rejected("successPolicy", "jobs have no indexes here"),

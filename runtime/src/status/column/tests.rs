@@ -84,7 +84,10 @@ fn pods_that_initialize() {
         (vec![init(ended("i", 0)), init(ended("j", 0)), app()], "0/1 PodInitializing 0"),
         (vec![sidecar(not_started("s")), app()], "0/2 Init:0/1 0"),
         (vec![sidecar(ready("s")), init(running("i")), app()], "1/2 Init:1/2 0"),
-        (vec![sidecar(ready("s")), (Role::App, waiting("app", "ContainerCreating"))], "1/2 ContainerCreating 0"),
+        (
+            vec![sidecar(ready("s")), (Role::App, waiting("app", "ContainerCreating"))],
+            "1/2 ContainerCreating 0",
+        ),
     ];
     for (containers, expected) in cases {
         assert_eq!(line(&pod_in("Pending", &containers, &[])), expected, "{containers:?}");
