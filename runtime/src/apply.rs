@@ -17,7 +17,7 @@ pub(crate) struct ApplyArgs {
     #[arg(long = "filename", short = 'f', value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Only check the manifests
-    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "client")]
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_value_t = DryRun::None, default_missing_value = "client")]
     dry_run: DryRun,
     /// Print the objects, with defaults filled in, instead of a line for each
     #[arg(long, short, value_enum, value_name = "FORMAT")]

@@ -1,6 +1,10 @@
 //! The command line: what the user can say, and which exit code comes of it.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -112,6 +116,14 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Verb::ContainerInit(args) => container::init(&args),
     };
     result.unwrap_or_else(|error| {
+        // Whoever reads the output has seen enough: `flatpod explain pod --recursive | head`.
+        if error
+            .root_cause()
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        {
+            return ExitCode::SUCCESS;
+        }
         // There is nowhere else to say that stderr is closed.
         let _ = writeln!(std::io::stderr(), "flatpod: {error:#}");
         ExitCode::FAILURE

@@ -78,13 +78,13 @@ pub(super) fn find(version: &str, kind: &str) -> Result<Kind, String> {
         return Err(format!("{kind} is read in apiVersion {expected}, not {version:?}"));
     }
     if let Some((_, why)) = REFUSED.iter().find(|(name, _)| *name == kind) {
-        return Err(format!("kind {kind} is not supported: {why}"));
+        return Err(format!("{kind} is not supported: {why}"));
     }
     if let Some(spelled) = names().find(|name| name.eq_ignore_ascii_case(kind)) {
         return Err(format!("no kind {kind:?}; did you mean {spelled}?"));
     }
     let names: Vec<&str> = names().collect();
-    Err(format!("kind {kind:?} ({version}) is not supported: flatpod reads {}", names.join(", ")))
+    Err(format!("{kind:?} ({version}) is not supported: flatpod reads {}", names.join(", ")))
 }
 
 fn known(kind: &str) -> Option<(Kind, &'static str)> {

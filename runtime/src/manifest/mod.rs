@@ -1,10 +1,10 @@
 //! Manifests: from the text that a user wrote to objects that can be run as they are.
 //!
-//! Text becomes a tree ([`document`]), the tree is held against the table of fields ([`schema`], [`decode`]), what
-//! is left out is filled in ([`default`]), and the whole is held against the rules of Kubernetes' API server
-//! ([`rules`]). All of it is pure, except [`source`], which reads files. Nothing that was written is dropped silently:
-//! it is honoured, or it is in [`Manifest::notices`], or the object is in [`Manifest::problems`] and not among the
-//! objects.
+//! Text becomes a tree that remembers its lines (`document`), the tree is held against the table of fields
+//! ([`schema`], `decode`), what is left out is filled in (`default`), and the whole is held against the rules of
+//! Kubernetes' API server (`rules`). All of it is pure, except [`source`], which reads files. Nothing that was written
+//! is dropped silently: it is honoured, or it is in [`Manifest::notices`], or the object is in [`Manifest::problems`]
+//! and not among the objects.
 
 mod decode;
 mod default;
@@ -225,7 +225,7 @@ impl Reading<'_> {
         server_owned(&mut pod.metadata);
         default::pod(&mut pod);
         if let Some(spec) = &pod.spec {
-            rules::pod::check(spec, &pod.metadata, &Path::root().field("spec"), report);
+            rules::pod::check(spec, &Path::root().field("spec"), report);
         }
         Some(Checked::Pod(CheckedPod(Box::new(pod))))
     }

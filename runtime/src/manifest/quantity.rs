@@ -157,7 +157,20 @@ impl fmt::Display for Quantity {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// What is shown is the same amount, and shown the same again.
+        #[test]
+        fn the_canonical_form_is_the_same_amount(number in "[0-9]{1,6}(\\.[0-9]{1,6})?", suffix in "(|n|u|m|k|M|G|T|Ki|Mi|Gi|Ti|e[0-9]|e-[0-9])") {
+            let quantity: Quantity = format!("{number}{suffix}").parse().unwrap();
+            let again: Quantity = quantity.to_string().parse().unwrap();
+            prop_assert_eq!(quantity.nano(), again.nano());
+            prop_assert_eq!(quantity.to_string(), again.to_string());
+        }
+    }
 
     #[test]
     fn quantities_are_shown_as_kubernetes_shows_them() {

@@ -115,10 +115,10 @@ fn mount_path(mount: &VolumeMount, path: &Path, report: &mut Report) {
 fn sub_path(mount: &VolumeMount, path: &Path, report: &mut Report) {
     let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
     let (plain, expression) = (given(&mount.sub_path), given(&mount.sub_path_expr));
-    if plain.is_some() && expression.is_some() {
+    if let (Some(_), Some(expression)) = (&plain, &expression) {
         report.invalid(
             &path.field("subPathExpr"),
-            &expression,
+            expression,
             "subPathExpr and subPath are mutually exclusive",
         );
     }

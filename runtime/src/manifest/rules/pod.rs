@@ -2,10 +2,7 @@
 
 use std::{collections::HashSet, net::IpAddr};
 
-use k8s_openapi::{
-    api::core::v1::{PodDNSConfig, PodSpec},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec};
 
 use super::{
     container::{self, Role},
@@ -29,8 +26,8 @@ pub(super) struct Context<'a> {
     pub(super) containers: HashSet<&'a str>,
 }
 
-/// Checks the specification at `path`; `metadata` is the pod's own, for what refers to it.
-pub(in crate::manifest) fn check(spec: &PodSpec, meta: &ObjectMeta, path: &Path, report: &mut Report) {
+/// Checks the specification at `path`.
+pub(in crate::manifest) fn check(spec: &PodSpec, path: &Path, report: &mut Report) {
     let all = each(&spec.init_containers).iter().chain(&spec.containers);
     let context = Context {
         spec,
@@ -38,7 +35,7 @@ pub(in crate::manifest) fn check(spec: &PodSpec, meta: &ObjectMeta, path: &Path,
         containers: all.map(|container| container.name.as_str()).collect(),
     };
     whole(spec, path, report);
-    naming(spec, meta, path, report);
+    naming(spec, path, report);
     dns(spec, path, report);
     security::pod(spec, path, report);
     volume::volumes(&context, &path.field("volumes"), report);
@@ -70,7 +67,7 @@ fn whole(spec: &PodSpec, path: &Path, report: &mut Report) {
     metadata::labels(spec.node_selector.as_ref(), &path.field("nodeSelector"), report);
 }
 
-fn naming(spec: &PodSpec, meta: &ObjectMeta, path: &Path, report: &mut Report) {
+fn naming(spec: &PodSpec, path: &Path, report: &mut Report) {
     let mut name = |field: &str, value: &Option<String>, rule: fn(&str) -> Result<(), &'static str>| {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty())
             && let Err(why) = rule(value)
@@ -96,18 +93,6 @@ fn naming(spec: &PodSpec, meta: &ObjectMeta, path: &Path, report: &mut Report) {
                 report.invalid(&at.field("hostnames").index(index), hostname, why);
             }
         }
-    }
-    let fqdn = |subdomain: &str| {
-        let host = spec.hostname.as_deref().or(meta.name.as_deref()).unwrap_or_default();
-        host.len() + subdomain.len()
-    };
-    // One name of RFC 1035 in /etc/hosts.
-    if spec.subdomain.as_deref().is_some_and(|subdomain| fqdn(subdomain) > 200) {
-        report.invalid(
-            &path.field("subdomain"),
-            &spec.subdomain,
-            "hostname and subdomain are too long for one name",
-        );
     }
 }
 

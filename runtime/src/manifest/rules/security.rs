@@ -41,8 +41,11 @@ pub(super) fn pod(spec: &PodSpec, path: &Path, report: &mut Report) {
         &at.field("fsGroupChangePolicy"),
         report,
     );
-    if security.run_as_group.is_some() && security.run_as_user.is_none() {
-        group_without_user(spec, &at, report);
+    if let (Some(group), None) = (security.run_as_group, security.run_as_user)
+        && !all_name_users(spec)
+    {
+        // Without a user the group would be that of a user nobody named; the CRI refuses it.
+        report.invalid(&at.field("runAsGroup"), group, "needs runAsUser");
     }
     let mut seen = HashSet::new();
     for (index, sysctl) in each(&security.sysctls).iter().enumerate() {
@@ -71,21 +74,13 @@ fn sysctl(name: &str, host_network: bool, path: &Path, report: &mut Report) {
     }
 }
 
-/// Without a user the group would be that of a user nobody named; the CRI refuses it.
-fn group_without_user(spec: &PodSpec, path: &Path, report: &mut Report) {
+/// Whether each container says which user it runs as.
+fn all_name_users(spec: &PodSpec) -> bool {
     let named = |container: &Container| {
         container.security_context.as_ref().is_some_and(|own| own.run_as_user.is_some())
     };
-    if !each(&spec.init_containers).iter().chain(&spec.containers).all(named) {
-        report.invalid(
-            &path.field("runAsGroup"),
-            spec.security_context.as_ref().and_then(|s| s.run_as_group),
-            WITHOUT_USER,
-        );
-    }
+    each(&spec.init_containers).iter().chain(&spec.containers).all(named)
 }
-
-const WITHOUT_USER: &str = "needs runAsUser";
 
 fn id(value: Option<i64>, path: &Path, report: &mut Report) {
     if let Some(value) = value.filter(|value| !(0..=i64::from(i32::MAX)).contains(value)) {

@@ -57,7 +57,7 @@ pub(in crate::manifest) fn check(
             let why = format!("activeDeadlineSeconds in {} is not supported", workload.kind);
             report.forbidden(&at.field("activeDeadlineSeconds"), &why);
         }
-        pod::check(&pod_spec, &meta, &at, report);
+        pod::check(&pod_spec, &at, report);
     }
     rolling(&spec["strategy"], &path.field("strategy"), report);
 }
