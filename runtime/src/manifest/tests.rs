@@ -6,6 +6,7 @@ pub(super) mod published;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use serde_json::Value as Json;
 
 use super::*;
 
@@ -155,6 +156,54 @@ fn a_pod_is_completed_as_the_api_server_does() {
         },
     });
     assert_eq!(found.objects[0].to_json().unwrap(), expected);
+}
+
+/// What the API server fills in below containers and volumes, each by its place in the object.
+#[test]
+fn the_parts_of_a_pod_are_completed_too() {
+    let found = of(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  initContainers:\n  - {name: i, image: i, restartPolicy: Always, \
+        startupProbe: {exec: {command: [a]}}}\n  containers:\n  - name: c\n    image: i:1\n    \
+        livenessProbe: {httpGet: {port: 80}, timeoutSeconds: 7}\n    readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 0}\n    \
+        lifecycle: {preStop: {httpGet: {port: 80}}}\n    env:\n    - {name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}\n    \
+        - {name: B, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}\n    resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 500m}}\n  \
+        volumes:\n  - {name: c, configMap: {name: c}}\n  - {name: s, secret: {secretName: s, defaultMode: 256}}\n  \
+        - {name: d, downwardAPI: {items: [{path: p, fieldRef: {fieldPath: metadata.labels}}]}}\n  - {name: h, hostPath: {path: /x}}\n  \
+        - {name: p, projected: {sources: [{downwardAPI: {items: [{path: p, resourceFieldRef: {containerName: c, resource: limits.cpu}}]}}]}}\n",
+    );
+    let object = found.objects.first().unwrap_or_else(|| panic!("{:?}", found.problems)).to_json().unwrap();
+    let cases: [(&str, Json); 26] = [
+        ("/initContainers/0/imagePullPolicy", "Always".into()),
+        ("/initContainers/0/startupProbe/periodSeconds", 10.into()),
+        ("/initContainers/0/startupProbe/timeoutSeconds", 1.into()),
+        ("/initContainers/0/startupProbe/successThreshold", 1.into()),
+        ("/initContainers/0/startupProbe/failureThreshold", 3.into()),
+        ("/containers/0/imagePullPolicy", "IfNotPresent".into()),
+        ("/containers/0/livenessProbe/timeoutSeconds", 7.into()),
+        ("/containers/0/livenessProbe/httpGet/path", "/".into()),
+        ("/containers/0/livenessProbe/httpGet/scheme", "HTTP".into()),
+        ("/containers/0/readinessProbe/periodSeconds", 10.into()),
+        ("/containers/0/lifecycle/preStop/httpGet/scheme", "HTTP".into()),
+        ("/containers/0/env/0/valueFrom/fieldRef/apiVersion", "v1".into()),
+        ("/containers/0/env/1/valueFrom/resourceFieldRef/divisor", "0".into()),
+        ("/containers/0/resources/requests/cpu", "500m".into()),
+        ("/containers/0/resources/requests/memory", "1Gi".into()),
+        ("/containers/0/terminationMessagePolicy", "File".into()),
+        ("/volumes/0/configMap/defaultMode", 420.into()),
+        ("/volumes/0/emptyDir", Json::Null),
+        ("/volumes/1/secret/defaultMode", 256.into()),
+        ("/volumes/2/downwardAPI/defaultMode", 420.into()),
+        ("/volumes/2/downwardAPI/items/0/fieldRef/apiVersion", "v1".into()),
+        ("/volumes/3/hostPath/type", "".into()),
+        ("/volumes/4/projected/defaultMode", 420.into()),
+        ("/volumes/4/projected/sources/0/downwardAPI/items/0/resourceFieldRef/divisor", "0".into()),
+        ("/containers/0/livenessProbe/initialDelaySeconds", Json::Null),
+        ("/hostNetwork", Json::Null),
+    ];
+    for (place, expected) in cases {
+        let found = object["spec"].pointer(place).cloned().unwrap_or_default();
+        assert_eq!(found, expected, "{place} in {object:#}");
+    }
 }
 
 #[test]

@@ -132,11 +132,11 @@ fn initialized(observed: &Observed<'_>) -> Verdict {
     }
 }
 
-/// Once an app container has run, a sidecar that starts again does not undo the initialization.
+/// `HasAnyRegularContainerStarted`: once an app container has run, a sidecar that starts again does not undo the
+/// initialization. One that only waits to run again may do so in a new sandbox.
 fn any_app_started(spec: &PodSpec, statuses: &[ContainerStatus]) -> bool {
-    spec.containers.iter().filter_map(|container| find(statuses, &container.name)).any(|status| {
-        matches!(state(status), State::Running | State::Terminated(_) | State::Waiting(Some(_)))
-    })
+    let mut apps = spec.containers.iter().filter_map(|container| find(statuses, &container.name));
+    apps.any(|status| matches!(state(status), State::Running | State::Terminated(_)))
 }
 
 /// `containers with unknown status: [a b]`, as Go prints a list.
