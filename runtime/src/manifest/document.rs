@@ -193,6 +193,7 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, depth: usize) -> Result<Vec<Entry>, Malformed> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
         let mut merged = Vec::new();
         loop {
             let (event, span) = self.inside()?;
@@ -209,7 +210,8 @@ impl<'a> Reader<'a> {
                     return Err(Malformed { line, message: "null as a key; quote it".to_owned() });
                 }
                 Value::Plain(text) | Value::Quoted(text) => {
-                    let before = entries.iter().find(|entry| entry.key == text).map(|entry| entry.line);
+                    let before = lines.get(&text).copied();
+                    lines.entry(text.clone()).or_insert(line);
                     entries.push(Entry { key: text, line, before, value });
                 }
                 Value::List(_) | Value::Map(_) => {
@@ -217,8 +219,10 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        // What the object says itself counts more, then the first of several merged objects.
         for entry in merged {
-            if !entries.iter().any(|own| own.key == entry.key) {
+            if !lines.contains_key(&entry.key) {
+                lines.insert(entry.key.clone(), entry.line);
                 entries.push(entry);
             }
         }

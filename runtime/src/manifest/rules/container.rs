@@ -5,18 +5,10 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
 use super::{each, env, names, pod::Context, ports, probe, resources, security};
-use crate::manifest::{path::Path, problem::Report};
-
-/// What a container is to its pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Runs to its end before the next.
-    Init,
-    /// An init container that keeps running.
-    Sidecar,
-    /// What the pod is for.
-    App,
-}
+use crate::{
+    manifest::{path::Path, problem::Report},
+    status::Role,
+};
 
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const MESSAGE_POLICIES: [&str; 2] = ["File", "FallbackToLogsOnError"];

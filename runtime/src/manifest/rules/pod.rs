@@ -4,11 +4,11 @@ use std::{collections::HashSet, net::IpAddr};
 
 use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec};
 
-use super::{
-    container::{self, Role},
-    each, metadata, names, ports, security, volume,
+use super::{container, each, metadata, names, ports, security, volume};
+use crate::{
+    manifest::{path::Path, problem::Report},
+    status::Role,
 };
-use crate::manifest::{path::Path, problem::Report};
 
 const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
 const DNS_POLICIES: [&str; 4] = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];

@@ -2,13 +2,11 @@
 
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Lifecycle, LifecycleHandler, Probe};
 
-use super::{
-    container::{Role, one_of},
-    each, names,
-    pod::Context,
-    ports,
+use super::{container::one_of, each, names, pod::Context, ports};
+use crate::{
+    manifest::{path::Path, problem::Report},
+    status::Role,
 };
-use crate::manifest::{path::Path, problem::Report};
 
 const NOT_FOR_INIT: &str = "may not be set for init containers without restartPolicy=Always";
 const NO_HANDLER: &str = "must specify a handler type";
