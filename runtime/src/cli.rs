@@ -1,10 +1,14 @@
 //! The command line: what the user can say, and which exit code comes of it.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{container, demo};
+use crate::{apply, container, demo, explain};
 
 /// A minimal pod runtime for real and simulated nodes.
 #[derive(Debug, Parser)]
@@ -31,6 +35,21 @@ enum Verb {
         flatpod demo --output json | jq .failures\n\n\
         Exit status: 0 all is as it should be, 1 something is not (it is named), 2 wrong usage.")]
     Demo(DemoArgs),
+    /// Check manifests: pods, and the ConfigMaps and Secrets that they use
+    ///
+    /// A field that is unknown, misplaced or given twice, a value of the wrong type, a field that flatpod cannot
+    /// honour and everything that Kubernetes' API server would refuse is an error that names file, line and path.
+    /// All errors of all files are reported together. Fields that have no effect here are warnings.
+    #[command(after_help = "Examples:\n  flatpod apply --dry-run -f web.yaml\n  \
+        flatpod apply --dry-run -f manifests/ -o yaml\n  kubectl get pod web -o json | flatpod apply --dry-run -f -\n\n\
+        Exit status: 0 all objects are valid, 1 one is not, 2 wrong usage.")]
+    Apply(apply::ApplyArgs),
+    /// Show what is done with each field of a manifest: honoured, without effect, or rejected
+    #[command(
+        after_help = "Examples:\n  flatpod explain\n  flatpod explain pod.spec.containers.lifecycle\n  \
+        flatpod explain deployment --recursive"
+    )]
+    Explain(explain::ExplainArgs),
     /// Become a container's first process (started by flatpod itself)
     #[command(hide = true)]
     ContainerInit(container::InitArgs),
@@ -92,9 +111,19 @@ pub(crate) enum Output {
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let result = match cli.verb {
         Verb::Demo(args) => demo::run(&args),
+        Verb::Apply(args) => apply::run(&args),
+        Verb::Explain(args) => explain::run(&args),
         Verb::ContainerInit(args) => container::init(&args),
     };
     result.unwrap_or_else(|error| {
+        // Whoever reads the output has seen enough: `flatpod explain pod --recursive | head`.
+        if error
+            .root_cause()
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        {
+            return ExitCode::SUCCESS;
+        }
         // There is nowhere else to say that stderr is closed.
         let _ = writeln!(std::io::stderr(), "flatpod: {error:#}");
         ExitCode::FAILURE

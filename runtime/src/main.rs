@@ -1,13 +1,15 @@
 //! `flatpod`: a minimal pod runtime for real and simulated nodes.
 //!
 //! Its first verb, `demo`, builds a cluster of simulated nodes, starts pods on it by the CNI protocol
-//! and shows that the network is flat.
+//! and shows that the network is flat. `apply` and `explain` read manifests; the pure parts are in the library.
 
+mod apply;
 mod cli;
 mod cni_exec;
 mod container;
 mod demo;
 mod enclosure;
+mod explain;
 mod node;
 mod print;
 mod sandbox;
