@@ -12,6 +12,7 @@ use flatnet_core::overlay::guard::Rule;
 use flatnet_core::overlay::settings::{Backend, Settings};
 use serde::Deserialize;
 
+use crate::install::{Others, Wish};
 use crate::yaml;
 
 /// Read where no other file is named, if it is there.
@@ -41,6 +42,8 @@ pub(crate) struct Overrides {
     pub(crate) max_remove_share: Option<u8>,
     pub(crate) remove_confirm_seconds: Option<u64>,
     pub(crate) uplink_segment_size: Option<u32>,
+    pub(crate) install_conf_dir: Option<PathBuf>,
+    pub(crate) install_take_over: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -56,6 +59,14 @@ struct RawConfig {
     max_remove_share: Option<u8>,
     remove_confirm_seconds: Option<u64>,
     uplink_segment_size: Option<u32>,
+    install: RawInstall,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct RawInstall {
+    conf_dir: Option<PathBuf>,
+    take_over: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,6 +102,8 @@ pub(crate) struct Config {
     pub(crate) masquerade: bool,
     pub(crate) cluster_file: PathBuf,
     pub(crate) guard: Rule,
+    /// The network configuration that the agent keeps in place; `None`: that is not its business.
+    pub(crate) install: Option<Wish>,
 }
 
 /// The part of a configuration that concerns this machine only.
@@ -180,6 +193,8 @@ impl Config {
         let max_share = errors.keep("maxRemoveShare", share);
         let confirm = raw.remove_confirm_seconds.map_or(Rule::default().confirm, Duration::from_secs);
         let segments = errors.keep("uplinkSegmentSize", segment_size(raw.uplink_segment_size));
+        let install = state_dir.as_deref().map(|state_dir| raw.install.checked(state_dir));
+        let install = install.and_then(|install| errors.keep("install", install));
         let checked = (|| {
             Some(Self {
                 settings: Settings {
@@ -196,6 +211,7 @@ impl Config {
                 masquerade: raw.masquerade.unwrap_or(true),
                 cluster_file: cluster_file?,
                 guard: Rule { max_share: max_share?, confirm },
+                install: install?,
             })
         })();
         checked.ok_or(ConfigErrors(errors.0))
@@ -208,6 +224,23 @@ struct Errors(Vec<String>);
 impl Errors {
     fn keep<T, E: fmt::Display>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|e| self.0.push(format!("{key}: {e}"))).ok()
+    }
+}
+
+impl RawInstall {
+    fn checked(self, state_dir: &Path) -> Result<Option<Wish>, String> {
+        let Some(conf_dir) = self.conf_dir else {
+            return match self.take_over {
+                None => Ok(None),
+                Some(_) => Err("takeOver means nothing without confDir".to_owned()),
+            };
+        };
+        Ok(Some(Wish {
+            conf_dir: absolute(&conf_dir)?,
+            state_dir: state_dir.to_owned(),
+            subnets: Vec::new(),
+            others: Others::take_over(self.take_over.unwrap_or(false)),
+        }))
     }
 }
 
@@ -265,6 +298,8 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.uplink_segment_size = over.uplink_segment_size.or(raw.uplink_segment_size);
     raw.max_remove_share = over.max_remove_share.or(raw.max_remove_share);
     raw.remove_confirm_seconds = over.remove_confirm_seconds.or(raw.remove_confirm_seconds);
+    raw.install.conf_dir = over.install_conf_dir.or(raw.install.conf_dir);
+    raw.install.take_over = over.install_take_over.or(raw.install.take_over);
     if let Some(path) = over.store_file {
         raw.store = RawStore { file: Some(RawFileStore { path }), ..RawStore::default() };
     }

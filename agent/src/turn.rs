@@ -230,6 +230,7 @@ mod tests {
             masquerade: true,
             cluster_file: "/nowhere".into(),
             guard: Rule::default(),
+            install: None,
         }
     }
 

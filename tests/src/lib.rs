@@ -8,6 +8,8 @@ pub mod plugin;
 pub mod chain;
 pub mod agent;
 pub mod host_ports;
+pub mod kill_sweep;
+pub mod site;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
