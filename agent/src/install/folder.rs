@@ -126,7 +126,10 @@ impl Folder {
     /// Removes what an install that was killed left of this file.
     pub(crate) fn forget(&self, name: &str) -> Result<(), FolderError> {
         let beside = self.path(&temporary(name));
-        absent_is_none(fs::remove_file(&beside)).map(drop).map_err(FolderError::io("remove", &beside))
+        // Asked first: a read-only file system refuses even to remove what is not there.
+        let removed = absent_is_none(fs::symlink_metadata(&beside))
+            .and_then(|left| left.map_or(Ok(()), |_| fs::remove_file(&beside)));
+        removed.map_err(FolderError::io("remove", &beside))
     }
 
     /// Gives a file another name, in place of what has it.
@@ -150,7 +153,7 @@ impl Folder {
 
 /// The name under which a file is written before it is complete.
 fn temporary(name: &str) -> String {
-    format!(".{name}.flatnet-tmp")
+    format!(".{}.flatnet-tmp", name.trim_start_matches('.'))
 }
 
 /// Makes a directory and those above it, readable for everybody whatever the umask is.
