@@ -29,7 +29,7 @@ fn sweep(site: &Site, verb: &str, more: &[&str], before: impl Fn(), judge: impl 
     let (trace, whole) = strace(site, &[], verb, more);
     assert!(whole, "{trace}");
     let (all, end) = (calls(&trace), site.everything());
-    for call in ["openat", "write", "fsync", "unlink"] {
+    for call in ["openat", "rename", "fsync"] {
         assert!(all.contains(call), "{call}: {all:?}");
     }
     kill_at_each(

@@ -6,6 +6,8 @@
 mod cri;
 mod daemon;
 mod image;
+mod installed;
+mod shipped;
 
 use daemon::Containerd;
 use flatnet_tests::oracle::{self, links};
