@@ -25,7 +25,7 @@ use args::InstallArgs;
 use folder::{Folder, FolderError};
 use netconf::ConfFile;
 use plan::{CONFLIST, Standing};
-use record::Record;
+use record::{Content, Record};
 use report::{Done, Report};
 
 pub(crate) use uninstall::uninstall;
@@ -113,12 +113,13 @@ pub(crate) fn keep_configuration(wish: &Wish) -> anyhow::Result<(Vec<String>, bo
     Ok((report.warnings, changed))
 }
 
-fn wanted(wish: &Wish) -> anyhow::Result<Vec<u8>> {
-    plan::conflist(&wish.state_dir, &wish.subnets).map_err(|e| anyhow::anyhow!("{CONFLIST}: {e}"))
+fn wanted(wish: &Wish) -> anyhow::Result<Content> {
+    let list = plan::conflist(&wish.state_dir, &wish.subnets);
+    list.map(Content::from).map_err(|e| anyhow::anyhow!("{CONFLIST}: {e}"))
 }
 
 /// Reads the plugin, by default the one that was shipped with this program.
-fn read_plugin(named: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+fn read_plugin(named: Option<&Path>) -> anyhow::Result<Content> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => beside_us().context("find this program's own directory; name the plugin with --plugin")?,
@@ -129,22 +130,23 @@ fn read_plugin(named: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     if plugin.is_empty() {
         bail!("the plugin {} is empty; --plugin names another", path.display());
     }
-    Ok(plugin)
+    Ok(plugin.into())
 }
 
 fn beside_us() -> std::io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name(PLUGIN))
 }
 
-fn install_plugin(bin_dir: &Path, plugin: &[u8], report: &mut Report) -> anyhow::Result<()> {
+fn install_plugin(bin_dir: &Path, plugin: &Content, report: &mut Report) -> anyhow::Result<()> {
     let folder = Folder::make(bin_dir)?;
     let mut record = Record::read(&folder)?;
     folder.forget(record::NAME)?;
     put(&folder, &mut record, (PLUGIN, PROGRAM_MODE), plugin, report)?;
     // Looked at after that: it may be a link to the plugin.
-    let is_ours = folder
-        .read(LOOPBACK)?
-        .is_none_or(|found| found == plugin || record.has(LOOPBACK, &found) || record.has(PLUGIN, &found));
+    let found = folder.read(LOOPBACK)?.map(Content::from);
+    let is_ours = found
+        .as_ref()
+        .is_none_or(|found| found == plugin || record.has(LOOPBACK, found) || record.has(PLUGIN, found));
     if is_ours {
         put(&folder, &mut record, (LOOPBACK, PROGRAM_MODE), plugin, report)?;
     } else {
@@ -158,10 +160,10 @@ fn put(
     folder: &Folder,
     record: &mut Record,
     (name, mode): (&str, u32),
-    content: &[u8],
+    content: &Content,
     report: &mut Report,
 ) -> Result<(), FolderError> {
-    let found = folder.read(name)?;
+    let found = folder.read(name)?.map(Content::from);
     folder.forget(name)?;
     let done = match &found {
         None => Done::Installed,
@@ -169,25 +171,24 @@ fn put(
         Some(_) => Done::Replaced,
     };
     if done.is_change() {
-        record.expect(folder, name, found.as_deref(), content)?;
-        folder.put(name, content, mode)?;
+        record.expect(folder, name, found.as_ref(), content)?;
+        folder.put(name, &content.bytes, mode)?;
     }
     report.note(folder.path(name), done);
     Ok(())
 }
 
 /// Whether pods could not start with the configuration unless an agent has written its snapshot.
-fn waits_for_agent(wish: &Wish, wanted: &[u8]) -> anyhow::Result<bool> {
+fn waits_for_agent(wish: &Wish, wanted: &Content) -> anyhow::Result<bool> {
     // Looked at by itself: waiting may take long, and nobody else shall wait for it.
     let Some(folder) = Folder::open(&wish.conf_dir)? else { return Ok(true) };
     Ok(standing(&folder, &Record::read(&folder)?, wanted)?.waits_for_agent())
 }
 
 /// What stands where our configuration goes.
-fn standing(folder: &Folder, record: &Record, wanted: &[u8]) -> Result<Standing, FolderError> {
-    let found = folder.read(CONFLIST)?;
-    let recorded = found.as_deref().is_some_and(|found| record.has(CONFLIST, found));
-    Ok(Standing::of(found.as_deref(), wanted, recorded))
+fn standing(folder: &Folder, record: &Record, wanted: &Content) -> Result<Standing, FolderError> {
+    let Some(found) = folder.read(CONFLIST)?.map(Content::from) else { return Ok(Standing::Absent) };
+    Ok(Standing::of(&found.bytes, &wanted.bytes, record.has(CONFLIST, &found)))
 }
 
 fn await_snapshot(state_dir: &Path, limit: Option<Duration>) -> anyhow::Result<()> {
@@ -208,7 +209,7 @@ fn await_snapshot(state_dir: &Path, limit: Option<Duration>) -> anyhow::Result<(
     }
 }
 
-fn install_configuration(wish: &Wish, wanted: &[u8], report: &mut Report) -> anyhow::Result<()> {
+fn install_configuration(wish: &Wish, wanted: &Content, report: &mut Report) -> anyhow::Result<()> {
     let folder = Folder::make(&wish.conf_dir)?;
     let mut record = Record::read(&folder)?;
     folder.forget(record::NAME)?;
@@ -243,10 +244,10 @@ fn install_configuration(wish: &Wish, wanted: &[u8], report: &mut Report) -> any
 fn configurations(folder: &Folder) -> Result<Vec<ConfFile>, FolderError> {
     let names = folder.names()?.into_iter().filter(|name| netconf::is_configuration(name));
     let read = |name: String| match folder.read(&name) {
-        Ok(Some(bytes)) => Some(ConfFile::new(name, &bytes)),
+        Ok(Some(bytes)) => ConfFile::new(name, &bytes),
         // Gone since it was listed, or a link that leads nowhere.
-        Ok(None) => Some(ConfFile { name, network: Err("leads nowhere".to_owned()) }),
-        Err(e) => Some(ConfFile { name, network: Err(format!("cannot be read: {e}")) }),
+        Ok(None) => ConfFile { name, network: Err("leads nowhere".to_owned()) },
+        Err(e) => ConfFile { name, network: Err(format!("cannot be read: {e}")) },
     };
-    Ok(names.filter_map(read).collect())
+    Ok(names.map(read).collect())
 }

@@ -10,7 +10,7 @@ use flatnet_tests::host_ports::{elements, mapping};
 use flatnet_tests::oracle::{self, links};
 use flatnet_tests::plugin::{PluginNode, addresses};
 use flatnet_tests::{kill_sweep, program};
-use netns_fixtures::{NetNs, probe};
+use netns_fixtures::{NetNs, probe, wait_until};
 use serde_json::{Value, json};
 
 struct Sweep {
@@ -32,6 +32,13 @@ impl Sweep {
             kills: 0,
         };
         drop(sweep.node.add("beside", &sweep.beside));
+        // The kernel adds the route to the gateway's IPv6 address in its own time.
+        let routed = || {
+            oracle::command(&sweep.node.ns, "ip -6 route show table local")
+                .contains("local fe80::1 ")
+                .then_some(())
+        };
+        wait_until("the route to the gateway", Duration::from_secs(60), routed).expect("a route");
         sweep
     }
 

@@ -126,10 +126,7 @@ impl Folder {
     /// Removes what an install that was killed left of this file.
     pub(crate) fn forget(&self, name: &str) -> Result<(), FolderError> {
         let beside = self.path(&temporary(name));
-        // Asked first: a read-only file system refuses even to remove what is not there.
-        let removed = absent_is_none(fs::symlink_metadata(&beside))
-            .and_then(|left| left.map_or(Ok(()), |_| fs::remove_file(&beside)));
-        removed.map_err(FolderError::io("remove", &beside))
+        unlink(&beside).map_err(FolderError::io("remove", &beside))
     }
 
     /// Gives a file another name, in place of what has it.
@@ -142,7 +139,7 @@ impl Folder {
     /// Removes a file; none there is fine.
     pub(crate) fn remove(&self, name: &str) -> Result<(), FolderError> {
         let path = self.path(name);
-        absent_is_none(fs::remove_file(&path)).map(drop).map_err(FolderError::io("remove", &path))?;
+        unlink(&path).map_err(FolderError::io("remove", &path))?;
         self.sync()
     }
 
@@ -177,6 +174,11 @@ fn make_all(path: &Path) -> Result<(), FolderError> {
         Err(_) if path.is_dir() => Ok(()),
         Err(e) => Err(FolderError::io("make directory", path)(e)),
     }
+}
+
+/// Removes what is there. Asked first: a read-only file system refuses even to remove what is not.
+fn unlink(path: &Path) -> io::Result<()> {
+    absent_is_none(fs::symlink_metadata(path))?.map_or(Ok(()), |_| fs::remove_file(path))
 }
 
 fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {

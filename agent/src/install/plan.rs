@@ -61,8 +61,7 @@ pub(crate) enum Standing {
 
 impl Standing {
     /// `recorded`: whether an install wrote exactly this.
-    pub(crate) fn of(found: Option<&[u8]>, wanted: &[u8], recorded: bool) -> Self {
-        let Some(found) = found else { return Self::Absent };
+    pub(crate) fn of(found: &[u8], wanted: &[u8], recorded: bool) -> Self {
         if found == wanted {
             return Self::Same;
         }
@@ -161,18 +160,18 @@ mod tests {
     fn what_stands_in_the_place_is_told_apart() {
         let wanted = conflist(Path::new("/run/flatnet"), &[]).unwrap();
         let earlier = conflist(Path::new("/run/earlier"), &[]).unwrap();
-        assert_eq!(Standing::of(None, &wanted, false), Standing::Absent);
-        assert_eq!(Standing::of(Some(&wanted), &wanted, false), Standing::Same);
-        assert_eq!(Standing::of(Some(&earlier), &wanted, true), Standing::Earlier { alone: false });
+        assert!(Standing::Absent.waits_for_agent());
+        assert_eq!(Standing::of(&wanted, &wanted, false), Standing::Same);
+        assert_eq!(Standing::of(&earlier, &wanted, true), Standing::Earlier { alone: false });
         let alone = conflist(Path::new("/run/flatnet"), &["10.22.0.0/24".parse().unwrap()]).unwrap();
-        let standing = Standing::of(Some(&alone), &wanted, true);
+        let standing = Standing::of(&alone, &wanted, true);
         assert_eq!(standing, Standing::Earlier { alone: true });
         assert!(standing.waits_for_agent());
-        assert_eq!(Standing::of(Some(&earlier), &wanted, false), Standing::Edited);
-        assert_eq!(Standing::of(Some(OTHER), &wanted, false), Standing::Foreign("bridge".to_owned()));
+        assert_eq!(Standing::of(&earlier, &wanted, false), Standing::Edited);
+        assert_eq!(Standing::of(OTHER, &wanted, false), Standing::Foreign("bridge".to_owned()));
         let half = &wanted[..wanted.len() / 2];
         for damaged in [&b""[..], half] {
-            assert!(matches!(Standing::of(Some(damaged), &wanted, true), Standing::Damaged(_)));
+            assert!(matches!(Standing::of(damaged, &wanted, true), Standing::Damaged(_)));
         }
     }
 

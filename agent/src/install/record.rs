@@ -1,6 +1,7 @@
 //! `.flatnet-installed`: which files of a directory are from us, by their digests. It lies beside them, so it
 //! lives and is copied with them; its name has no extension that a runtime loads.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,32 @@ use super::folder::{Folder, FolderError};
 pub(crate) const NAME: &str = ".flatnet-installed";
 /// The format that this build reads and writes.
 const VERSION: u32 = 1;
+
+/// What a file says, and its digest once somebody asked for it: programs are large.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) bytes: Vec<u8>,
+    digest: OnceCell<String>,
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, digest: OnceCell::new() }
+    }
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Content {
+    fn digest(&self) -> &String {
+        let hex = || Sha256::digest(&self.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.digest.get_or_init(hex)
+    }
+}
 
 /// What installs put into one directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +62,8 @@ impl Record {
     }
 
     /// Whether an install wrote this content.
-    pub(crate) fn has(&self, name: &str, content: &[u8]) -> bool {
-        self.files.get(name).is_some_and(|digests| digests.contains(&digest(content)))
+    pub(crate) fn has(&self, name: &str, content: &Content) -> bool {
+        self.files.get(name).is_some_and(|digests| digests.contains(content.digest()))
     }
 
     /// Notes that `content` is about to take the place of `found`. Written first, so that whichever of
@@ -45,11 +72,11 @@ impl Record {
         &mut self,
         folder: &Folder,
         name: &str,
-        found: Option<&[u8]>,
-        content: &[u8],
+        found: Option<&Content>,
+        content: &Content,
     ) -> Result<(), FolderError> {
-        let earlier = found.filter(|found| *found != content && self.has(name, found)).map(digest);
-        let digests: Vec<String> = earlier.into_iter().chain([digest(content)]).collect();
+        let earlier = found.filter(|found| *found != content && self.has(name, found));
+        let digests: Vec<String> = earlier.into_iter().chain([content]).map(|c| c.digest().clone()).collect();
         if self.files.get(name) == Some(&digests) {
             return Ok(());
         }
@@ -57,10 +84,6 @@ impl Record {
         let text = serde_json::to_vec(self).expect("text and lists of text are JSON");
         folder.put(NAME, &text, 0o644)
     }
-}
-
-fn digest(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -72,20 +95,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::make(dir.path()).unwrap();
         let mut record = Record::read(&folder).unwrap();
-        record.expect(&folder, "f", None, b"a").unwrap();
-        record.expect(&folder, "f", Some(b"a"), b"b").unwrap();
+        let [a, b, c, d, theirs] =
+            ["a", "b", "c", "d", "theirs"].map(|text| Content::from(text.as_bytes().to_vec()));
+        record.expect(&folder, "f", None, &a).unwrap();
+        record.expect(&folder, "f", Some(&a), &b).unwrap();
         // b never came; c is next.
-        record.expect(&folder, "f", Some(b"a"), b"c").unwrap();
+        record.expect(&folder, "f", Some(&a), &c).unwrap();
         let read = Record::read(&folder).unwrap();
         assert_eq!(read, record);
-        for (content, ours) in [(b"a", true), (b"b", false), (b"c", true)] {
+        for (content, ours) in [(&a, true), (&b, false), (&c, true)] {
             assert_eq!(read.has("f", content), ours, "{content:?}");
         }
-        record.expect(&folder, "f", Some(b"c"), b"d").unwrap();
-        assert!(!Record::read(&folder).unwrap().has("f", b"a"), "that upgrade is over");
+        record.expect(&folder, "f", Some(&c), &d).unwrap();
+        assert!(!Record::read(&folder).unwrap().has("f", &a), "that upgrade is over");
         // Somebody else's file is not made ours by being replaced.
-        record.expect(&folder, "g", Some(b"theirs"), b"ours").unwrap();
-        assert!(!record.has("g", b"theirs"));
+        record.expect(&folder, "g", Some(&theirs), &d).unwrap();
+        assert!(!record.has("g", &theirs));
     }
 
     #[test]

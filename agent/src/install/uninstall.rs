@@ -7,7 +7,7 @@ use super::args::{Places, UninstallArgs};
 use super::folder::Folder;
 use super::netconf;
 use super::plan::{self, CONFLIST};
-use super::record::{self, Record};
+use super::record::{self, Content, Record};
 use super::report::{Done, Report};
 use super::{LOOPBACK, PLUGIN, configurations};
 
@@ -75,7 +75,7 @@ fn callers(conf: &Folder) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for file in configurations(conf)?.into_iter().filter(netconf::ConfFile::calls_flatnet) {
         let ours = file.name == CONFLIST
-            && conf.read(CONFLIST)?.is_some_and(|content| record.has(CONFLIST, &content));
+            && conf.read(CONFLIST)?.is_some_and(|content| record.has(CONFLIST, &content.into()));
         if !ours {
             found.push(format!("{} calls it and is not from an install", conf.path(&file.name).display()));
         }
@@ -110,8 +110,8 @@ fn restore(conf: &Folder, report: &mut Report) -> anyhow::Result<()> {
 /// Takes our configuration away. One that somebody changed goes too: whoever minds was asked before.
 fn remove_configuration(conf: &Folder, report: &mut Report) -> anyhow::Result<()> {
     let record = Record::read(conf)?;
-    if let Some(content) = conf.read(CONFLIST)? {
-        let file = netconf::ConfFile::new(CONFLIST.to_owned(), &content);
+    if let Some(content) = conf.read(CONFLIST)?.map(Content::from) {
+        let file = netconf::ConfFile::new(CONFLIST.to_owned(), &content.bytes);
         if record.has(CONFLIST, &content) || file.calls_flatnet() || file.network.is_err() {
             conf.remove(CONFLIST)?;
             report.note(conf.path(CONFLIST), Done::Removed);
@@ -127,7 +127,7 @@ fn remove_plugin(bin: &Folder, report: &mut Report) -> anyhow::Result<()> {
     let record = Record::read(bin)?;
     // The plugin last: `loopback` may be a link to it.
     for name in [LOOPBACK, PLUGIN] {
-        let Some(content) = bin.read(name)? else { continue };
+        let Some(content) = bin.read(name)?.map(Content::from) else { continue };
         if record.has(name, &content) {
             bin.remove(name)?;
             report.note(bin.path(name), Done::Removed);
