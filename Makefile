@@ -1,7 +1,8 @@
 # Flatnet: `make demo` shows it working, `make test` runs every test. Both set up what they need.
 #
 # Programs are linked statically: a CNI plugin starts faster so, and runs on any node. `--target` keeps
-# the flag away from build scripts and procedural macros, which cannot be static.
+# the flag away from build scripts and procedural macros, which cannot be static. They are copied, not linked, to
+# their place: a file written in one go lies in the page cache in larger pieces, and starts faster for it.
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 UPPER := $(shell echo $(HOST) | tr a-z- A-Z_)
@@ -35,7 +36,7 @@ setup-test: setup-build
 build: setup-build ## build the programs into target/release
 	cargo build --release --locked --bins
 	@mkdir -p target/release
-	@for p in $(PROGRAMS); do ln -f $(BUILT)/$$p target/release/$$p; done
+	@for p in $(PROGRAMS); do install -m 755 $(BUILT)/$$p target/release/$$p; done
 
 demo: build ## show pods on three nodes reaching each other
 	@target/release/flatpod demo
@@ -47,7 +48,8 @@ bench: build ## measure against the reference plugins and bridges
 	@$(call apt,$(BENCH_PACKAGES))
 	cargo build --release --locked -p flatnet-bench
 	@mkdir -p target/bench
-	@for c in floor launch; do gcc -O2 -Wall -Wextra -static -s -o target/bench/$$c bench/c/$$c.c; done
+	@for c in floor launch; do gcc -O2 -Wall -Wextra -static -s -o target/bench/$$c.o bench/c/$$c.c \
+	&& install -m 755 target/bench/$$c.o target/bench/$$c; done
 	$(BUILT)/cni-bench pods --bin-dir target/release --c-dir target/bench --svg target/bench/pods.svg
 	nice -n -20 $(BUILT)/cni-bench path --bin-dir target/release --svg target/bench/path.svg
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, EtcdOverrides, Overrides};
-use crate::{check, cleanup, daemon, output, view};
+use crate::install::args::{InstallArgs, UninstallArgs};
+use crate::{check, cleanup, daemon, install, output, view};
 
 /// The per-node agent of Flatnet: learns the other nodes from a store and keeps this node's routes, VXLAN
 /// device and node snapshot as they should be.
@@ -33,6 +34,7 @@ EXAMPLE
   flatnetd check-config     is everything written correctly?
   flatnetd run              keep the kernel true to the cluster
   flatnetd status           how is it?
+  flatnetd install          tell the container runtime
 
 EXIT STATUS
   0 done   1 failed   2 wrong usage";
@@ -58,6 +60,28 @@ enum Command {
     Cleanup(Settings),
     /// Check agent configuration and cluster file, and report all that is wrong
     CheckConfig(Settings),
+    /// Install the plugin and the network configuration for the container runtime
+    ///
+    /// Puts `flatnet` (and, where there is none, `loopback`) into the plugin directory, and
+    /// 10-flatnet.conflist into the configuration directory once the agent has written its first node
+    /// snapshot. Replaces any other version. Safe to kill, and to run again.
+    Install {
+        #[command(flatten)]
+        args: InstallArgs,
+        /// How to print what was done
+        #[arg(long, short, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Remove what install put there, and put back what --take-over renamed
+    ///
+    /// Refuses while pods are attached: only the plugin can remove their interfaces.
+    Uninstall {
+        #[command(flatten)]
+        args: UninstallArgs,
+        /// How to print what was done
+        #[arg(long, short, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -119,6 +143,12 @@ struct Settings {
     /// Seconds for which nothing is taken for dead [default: 60]
     #[arg(long, env = "FLATNET_GC_GRACE", value_name = "SECONDS")]
     gc_grace: Option<u64>,
+    /// Keep 10-flatnet.conflist in this directory from when pods can start [default: leave that to install]
+    #[arg(long, env = "FLATNET_INSTALL_CONF_DIR", value_name = "DIR")]
+    install_conf_dir: Option<PathBuf>,
+    /// Rename configurations there that runtimes prefer to ours [default: false]
+    #[arg(long, env = "FLATNET_INSTALL_TAKE_OVER", value_name = "BOOL")]
+    install_take_over: Option<bool>,
     /// What to log: error, warn, info, debug, or a tracing filter
     #[arg(long, env = "FLATNET_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -195,6 +225,8 @@ impl Settings {
             etcd: self.etcd.overrides(),
             gc_interval: self.gc_interval,
             gc_grace: self.gc_grace,
+            install_conf_dir: self.install_conf_dir,
+            install_take_over: self.install_take_over,
         }
     }
 
@@ -225,6 +257,12 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             .and_then(|()| Config::load_local(settings.overrides()).map_err(|e| e.to_string()))
             .and_then(|local| cleanup::run(&local).map_err(|e| format!("{e:#}"))),
         Command::CheckConfig(settings) => check::run(settings.overrides()),
+        Command::Install { args, output } => {
+            install::install(&args, output == Output::Json).map_err(|e| format!("{e:#}"))
+        }
+        Command::Uninstall { args, output } => {
+            install::uninstall(&args, output == Output::Json).map_err(|e| format!("{e:#}"))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@ use flatnet_core::overlay::guard::Rule;
 use flatnet_core::overlay::settings::{Backend, Settings};
 use serde::Deserialize;
 
+use crate::install::{Others, Wish};
 use crate::yaml;
 
 mod store;
@@ -55,6 +56,8 @@ pub(crate) struct Overrides {
     pub(crate) etcd: EtcdOverrides,
     pub(crate) gc_interval: Option<f64>,
     pub(crate) gc_grace: Option<u64>,
+    pub(crate) install_conf_dir: Option<PathBuf>,
+    pub(crate) install_take_over: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -71,6 +74,7 @@ struct RawConfig {
     remove_confirm_seconds: Option<u64>,
     uplink_segment_size: Option<u32>,
     gc: RawGc,
+    install: RawInstall,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,6 +82,13 @@ struct RawConfig {
 struct RawGc {
     interval: Option<f64>,
     grace: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct RawInstall {
+    conf_dir: Option<PathBuf>,
+    take_over: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +111,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     pub(crate) guard: Rule,
     pub(crate) gc: Gc,
+    /// The network configuration that the agent keeps in place; `None`: that is not its business.
+    pub(crate) install: Option<Wish>,
 }
 
 /// When to collect what nobody uses any more.
@@ -204,6 +217,8 @@ impl Config {
         let confirm = raw.remove_confirm_seconds.map_or(Rule::default().confirm, Duration::from_secs);
         let segments = errors.keep("uplinkSegmentSize", segment_size(raw.uplink_segment_size));
         let gc = errors.keep("gc.interval", raw.gc.check());
+        let install = state_dir.as_deref().map(|state_dir| raw.install.checked(state_dir));
+        let install = install.and_then(|install| errors.keep("install", install));
         let checked = (|| {
             Some(Self {
                 settings: Settings {
@@ -221,6 +236,7 @@ impl Config {
                 store: store?,
                 guard: Rule { max_share: max_share?, confirm },
                 gc: gc?,
+                install: install?,
             })
         })();
         checked.ok_or(ConfigErrors(errors.0))
@@ -242,6 +258,23 @@ impl RawGc {
         let interval = Duration::try_from_secs_f64(seconds).map_err(|e| format!("{seconds}: {e}"))?;
         let interval = (!interval.is_zero()).then_some(interval);
         Ok(Gc { interval, grace: self.grace.unwrap_or(DEFAULT_GRACE_SECONDS) })
+    }
+}
+
+impl RawInstall {
+    fn checked(self, state_dir: &Path) -> Result<Option<Wish>, String> {
+        let Some(conf_dir) = self.conf_dir else {
+            return match self.take_over {
+                None => Ok(None),
+                Some(_) => Err("takeOver means nothing without confDir".to_owned()),
+            };
+        };
+        Ok(Some(Wish {
+            conf_dir: absolute(&conf_dir)?,
+            state_dir: state_dir.to_owned(),
+            subnets: Vec::new(),
+            others: Others::take_over(self.take_over.unwrap_or(false)),
+        }))
     }
 }
 
@@ -285,6 +318,8 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.remove_confirm_seconds = over.remove_confirm_seconds.or(raw.remove_confirm_seconds);
     raw.gc.interval = over.gc_interval.or(raw.gc.interval);
     raw.gc.grace = over.gc_grace.or(raw.gc.grace);
+    raw.install.conf_dir = over.install_conf_dir.or(raw.install.conf_dir);
+    raw.install.take_over = over.install_take_over.or(raw.install.take_over);
     raw.store.merge(over.store_file, over.etcd);
     raw
 }

@@ -21,6 +21,7 @@ use crate::config::{Config, StoreConfig};
 use crate::health::{self, Pulse};
 use crate::host_ports;
 use crate::in_use::{self, InUse};
+use crate::install;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::pacing::{Changed, Outcome, Pacing};
@@ -338,6 +339,9 @@ impl Reconciler {
         }
         let settled = turn.failed == 0 && written.is_ok();
         self.status.ready = settled && self.status.store.alarm.is_none();
+        if self.status.ready {
+            self.keep_configuration();
+        }
         let healed = self.is_heal(turn, cluster);
         let outcome = if settled { Outcome::Settled } else { Outcome::Failed };
         // A cluster that changes often is no fight.
@@ -367,6 +371,20 @@ impl Reconciler {
                 .filter_map(|peer| Some(format!("peer {}: {}", peer.name, peer.problem.as_ref()?))),
         );
         self.complain(&problems);
+    }
+
+    /// Sees to it that the runtime knows of the network, where that was asked for. Not before pods can start.
+    fn keep_configuration(&mut self) {
+        let Some(wish) = &self.config.install else { return };
+        match install::keep_configuration(wish) {
+            Ok((problems, changed)) => {
+                if changed {
+                    tracing::info!(conf_dir = %wish.conf_dir.display(), "network configuration installed");
+                }
+                self.status.problems.extend(problems);
+            }
+            Err(error) => self.status.problems.push(format!("network configuration: {error:#}")),
+        }
     }
 
     fn note_refusal(&mut self, start: Instant, error: &TurnError) {

@@ -25,6 +25,7 @@ mod cleanup;
 mod run_lock;
 mod state_watch;
 mod check;
+mod install;
 mod output;
 
 use std::process::ExitCode;

@@ -234,6 +234,7 @@ mod tests {
             store: StoreConfig::File("/nowhere".into()),
             guard: Rule::default(),
             gc: crate::config::Gc { interval: None, grace: 60 },
+            install: None,
         }
     }
 

@@ -9,6 +9,8 @@ pub mod chain;
 pub mod agent;
 pub mod host_ports;
 pub mod etcd;
+pub mod kill_sweep;
+pub mod site;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use flatnet_tests::host_ports::{elements, mapping};
 use flatnet_tests::oracle::{self, links};
 use flatnet_tests::plugin::{PluginNode, addresses};
-use flatnet_tests::program;
-use netns_fixtures::{NetNs, probe};
+use flatnet_tests::{kill_sweep, program};
+use netns_fixtures::{NetNs, probe, wait_until};
 use serde_json::{Value, json};
 
 struct Sweep {
@@ -32,6 +32,13 @@ impl Sweep {
             kills: 0,
         };
         drop(sweep.node.add("beside", &sweep.beside));
+        // The kernel adds the route to the gateway's IPv6 address in its own time.
+        let routed = || {
+            oracle::command(&sweep.node.ns, "ip -6 route show table local")
+                .contains("local fe80::1 ")
+                .then_some(())
+        };
+        wait_until("the route to the gateway", Duration::from_secs(60), routed).expect("a route");
         sweep
     }
 
@@ -60,15 +67,7 @@ impl Sweep {
     fn calls(&self, verb: &str) -> BTreeSet<String> {
         let (trace, whole) = self.strace(verb, &[]);
         assert!(whole, "{verb}: {trace}");
-        let name = |line: &str| {
-            let call = line.split_once("] ").filter(|_| line.starts_with("[pid")).map_or(line, |(_, c)| c);
-            let (name, _) = call.trim_start().split_once('(')?;
-            name.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-                .then(|| name.to_owned())
-        };
-        // The first execve is strace's own child becoming the plugin; nothing of ours has run then.
-        trace.lines().filter_map(name).filter(|n| n != "execve" && !n.starts_with("exit")).collect()
+        kill_sweep::calls(&trace)
     }
 
     /// Kills `verb` at the first, second, third... of each of its system calls, and lets `after` judge.
@@ -87,18 +86,13 @@ impl Sweep {
         before: impl Fn(&Self),
         after: impl Fn(&Self, &str),
     ) {
-        for call in calls {
-            for nth in 1.. {
-                before(self);
-                let inject = format!("--inject={call}:signal=KILL:when={nth}");
-                let (_, whole) = self.strace(verb, &[inject, format!("--trace={call}")]);
-                after(self, &format!("{verb} killed at {call} number {nth}"));
-                if whole {
-                    break;
-                }
-                self.kills += 1;
-            }
-        }
+        let kills = kill_sweep::kill_at_each(
+            calls,
+            || before(self),
+            |options| self.strace(verb, options).1,
+            |when| after(self, &format!("{verb} {when}")),
+        );
+        self.kills += kills;
     }
 
     fn clean(&self, when: &str) {

@@ -80,3 +80,16 @@ fn the_sample_is_the_default() {
     let least = check("store: { file: { path: /etc/flatnet/cluster.yaml } }").unwrap();
     assert_eq!(sample, least);
 }
+
+#[test]
+fn the_runtimes_configuration_is_the_agents_business_only_when_told() {
+    let store = "store: { file: { path: /etc/flatnet/cluster.yaml } }\n";
+    assert_eq!(check(store).unwrap().install, None);
+    let wish =
+        check(&format!("{store}stateDir: /run/x\ninstall: {{ confDir: /host/net.d, takeOver: true }}"));
+    let wish = wish.unwrap().install.unwrap();
+    assert_eq!((wish.conf_dir.as_path(), wish.others), (Path::new("/host/net.d"), Others::TakeOver));
+    assert_eq!(wish.state_dir, Path::new("/run/x"));
+    let e = check(&format!("{store}install: {{ takeOver: true }}")).unwrap_err().to_string();
+    assert!(e.contains("install: takeOver means nothing without confDir"), "{e}");
+}

@@ -89,9 +89,7 @@ impl Containerd {
                 "subnets": subnets, "clusterNetworks": ["10.22.0.0/16"], "mtu": 1500, "masquerade": true,
             }],
         });
-        let written = self.dir.path().join("net.d/.flatnet.tmp");
-        fs::write(&written, list.to_string()).expect("write the list");
-        fs::rename(written, self.list()).expect("put the list into its place");
+        self.write_conf("10-flatnet.conflist", &list.to_string());
     }
 
     /// Takes the network configuration list away.
@@ -118,6 +116,46 @@ impl Containerd {
     /// What containerd has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Runs `flatnetd VERB` for this containerd's directories; what it printed.
+    pub(crate) fn flatnetd(&self, verb: &str, more: &[&str]) -> String {
+        let (bin, conf) = (self.path("bin"), self.path("net.d"));
+        let state = self.node.state_dir().to_str().expect("text");
+        let places = [verb, "--bin-dir", &bin, "--conf-dir", &conf, "--state-dir", state];
+        tool(program("flatnetd"), &[&places[..], more].concat())
+    }
+
+    /// Runs `ctr` where containerd runs; what it printed, or complained of.
+    pub(crate) fn ctr(&self, args: &[&str]) -> Result<String, String> {
+        let below = format!("/proc/{0}/task/{0}/children", self.init.id());
+        let init = fs::read_to_string(below).expect("read the children");
+        #[expect(clippy::disallowed_methods, reason = "a test calls containerd")]
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--pid", "--target", init.trim(), "ctr", "--address"]);
+        command.arg(self.dir.path().join("containerd.sock")).args(args).stdin(Stdio::null());
+        let output = command.output().expect("run ctr");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// A cgroup that goes with the test.
+    pub(crate) fn cgroup(&self, name: &str) -> String {
+        format!("{}/{name}", self.cgroup_parent)
+    }
+
+    /// A new folder that containerd sees too.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.dir.path().join(name);
+        fs::create_dir(&folder).expect("make a folder");
+        folder
+    }
+
+    /// Writes any network configuration, whole, into its place.
+    pub(crate) fn write_conf(&self, name: &str, content: &str) {
+        let written = self.dir.path().join("net.d/.written.tmp");
+        fs::write(&written, content).expect("write the configuration");
+        fs::rename(written, self.dir.path().join("net.d").join(name)).expect("put it into its place");
     }
 
     /// What `flatnet list` prints.

@@ -6,6 +6,8 @@
 mod cri;
 mod daemon;
 mod image;
+mod installed;
+mod shipped;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
