@@ -8,6 +8,7 @@ mod contender;
 mod field;
 mod plot;
 mod sample;
+mod scale;
 mod table;
 mod usage;
 
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use netns_fixtures::NetNs;
 use serde_json::json;
 
@@ -29,8 +30,10 @@ use usage::{Launcher, Usage};
 /// Measure ADD and DEL of flatnet against the kernel's own time and against other plugins, as whole
 /// processes.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Where the flatnet binary is.
     #[arg(long, default_value = "target/release")]
     bin_dir: PathBuf,
@@ -60,6 +63,12 @@ struct Args {
     svg: Option<PathBuf>,
 }
 
+/// What else is measured.
+#[derive(Debug, Subcommand)]
+enum Other {
+    Agent(scale::Args),
+}
+
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +83,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    match &args.other {
+        Some(Other::Agent(args)) => scale::run(args),
+        None => pods(args),
+    }
+}
+
+fn pods(args: &Args) -> Result<()> {
     ensure!(args.rounds > 0, "--rounds 0 measures nothing");
     let state = tempfile::tempdir_in("/dev/shm").context("make a state directory")?;
     let place = place(args, state.path())?;
