@@ -50,7 +50,13 @@ impl Agent {
         let log = dir.join("agent.log");
         #[expect(clippy::disallowed_methods, reason = "a benchmark runs programs")]
         let mut command = Command::new(program);
-        command.arg("run").arg("--config").arg(&config).stdin(Stdio::null()).stderr(File::create(&log)?);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?);
         ns.enter_for_child(&mut command)?;
         let started = Instant::now();
         let process = command.spawn().with_context(|| format!("start {}", program.display()))?;

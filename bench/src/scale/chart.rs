@@ -13,6 +13,7 @@ use super::store::Kind;
 
 const SIZE: (u32, u32) = (1000, 760);
 const FILE: RGBColor = RGBColor(31, 119, 180);
+const JSON: RGBColor = RGBColor(44, 150, 60);
 const ETCD: RGBColor = RGBColor(214, 110, 20);
 const PLAIN: RGBColor = RGBColor(140, 140, 140);
 
@@ -39,7 +40,7 @@ fn paint(root: &Area<'_>, report: &Report) -> Painted {
     root.fill(&WHITE)?;
     let panels = root.split_evenly((2, 2));
     let figure = |name: &str, figure: fn(&Case) -> f64| {
-        [(Kind::File, FILE), (Kind::Etcd, ETCD)].map(|(store, colour)| Series {
+        [(Kind::File, FILE), (Kind::Json, JSON), (Kind::Etcd, ETCD)].map(|(store, colour)| Series {
             name: format!("{store}{name}"),
             colour,
             points: report

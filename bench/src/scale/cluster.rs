@@ -47,11 +47,6 @@ impl Simulated {
         format!("02:fe:00:00:{a:02x}:{b:02x}")
     }
 
-    /// Its line in a cluster file, in the form that the documentation shows.
-    pub(crate) fn line(self) -> String {
-        line(&format!("n{}", self.0), self.address(), self)
-    }
-
     /// Its key below flannel's prefix.
     pub(crate) fn key(self) -> String {
         format!("/coreos.com/network/subnets/{}-24", self.subnet())
@@ -68,13 +63,49 @@ impl Simulated {
     }
 }
 
-/// A cluster file's beginning: the network, and the node under test at `address`.
-pub(crate) fn file_head(address: Ipv4Addr) -> String {
-    format!("network: {{ ipv4: {NETWORK} }}\nnodes:\n{}", line(ME, address, Simulated(MINE)))
+/// How a cluster file is written.
+#[derive(Debug)]
+pub(crate) struct Form {
+    head: &'static str,
+    /// What is around a node's name, address and subnet.
+    node: [&'static str; 4],
+    /// What follows the last node.
+    pub(crate) end: &'static str,
+    /// What separates a node from the one before.
+    between: &'static str,
 }
 
-fn line(name: &str, address: Ipv4Addr, of: Simulated) -> String {
-    format!("  - {{ name: {name}, address: {address}, subnets: [{}/24] }}\n", of.subnet())
+/// As the documentation shows it.
+pub(crate) const YAML: Form = Form {
+    head: "network: { ipv4: 10.0.0.0/8 }\nnodes:\n",
+    node: ["  - { name: ", ", address: ", ", subnets: [", "/24] }\n"],
+    end: "",
+    between: "",
+};
+
+/// The same as JSON.
+pub(crate) const JSON: Form = Form {
+    head: "{ \"network\": { \"ipv4\": \"10.0.0.0/8\" }, \"nodes\": [\n",
+    node: ["{ \"name\": \"", "\", \"address\": \"", "\", \"subnets\": [\"", "/24\"] }"],
+    end: "\n] }\n",
+    between: ",\n",
+};
+
+impl Form {
+    /// The beginning: the network, and the node under test at `address`.
+    pub(crate) fn head(&self, address: Ipv4Addr) -> String {
+        format!("{}{}", self.head, self.entry(ME, address, Simulated(MINE)))
+    }
+
+    /// Another node.
+    pub(crate) fn node(&self, node: Simulated) -> String {
+        format!("{}{}", self.between, self.entry(&format!("n{}", node.0), node.address(), node))
+    }
+
+    fn entry(&self, name: &str, address: Ipv4Addr, of: Simulated) -> String {
+        let [before_name, before_address, before_subnet, end] = self.node;
+        format!("{before_name}{name}{before_address}{address}{before_subnet}{}{end}", of.subnet())
+    }
 }
 
 #[cfg(test)]
@@ -86,10 +117,15 @@ mod tests {
         let all = || Simulated::present(MOST).chain(Simulated::joining()).chain([Simulated(MINE)]);
         let distinct = all().map(Simulated::subnet).collect::<std::collections::HashSet<_>>();
         assert_eq!(distinct.len(), all().count());
-        assert_eq!(
-            Simulated(513).line(),
-            "  - { name: n513, address: 100.64.2.1, subnets: [10.2.1.0/24] }\n"
-        );
         assert_eq!(Simulated(513).mac(), "02:fe:00:00:02:01");
+    }
+
+    #[test]
+    fn files_are_what_the_documentation_says() {
+        let line = YAML.node(Simulated(513));
+        assert_eq!(line, "  - { name: n513, address: 100.64.2.1, subnets: [10.2.1.0/24] }\n");
+        let text = JSON.head(Ipv4Addr::LOCALHOST) + &JSON.node(Simulated(513)) + JSON.end;
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["nodes"][1]["subnets"][0], "10.2.1.0/24");
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u16).range(1..=i64::from(cluster::MOST)))]
     nodes: Vec<u16>,
     /// Where they are written down.
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Kind::File, Kind::Etcd])]
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Kind::File, Kind::Json, Kind::Etcd])]
     store: Vec<Kind>,
     /// How many nodes the peer programs, case by case.
     #[arg(long, value_delimiter = ',', default_values_t = [1000, 5000, 10_000],

@@ -14,7 +14,7 @@ use etcd_client::{Client, PutOptions, Txn, TxnOp};
 use netns_fixtures::{KillOnDrop, NetNs, wait_until};
 use tokio::runtime::Runtime;
 
-use super::cluster::{self, Simulated};
+use super::cluster::{self, Form, Simulated};
 
 /// Only the namespace of the node sees it.
 const ENDPOINT: &str = "http://127.0.0.1:2379";
@@ -27,8 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The kinds of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// A cluster file.
+    /// A cluster file in YAML, as the documentation shows it.
     File,
+    /// A cluster file in JSON.
+    Json,
     /// etcd.
     Etcd,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::File => "file",
+            Self::Json => "json",
             Self::Etcd => "etcd",
         })
     }
@@ -60,7 +63,8 @@ impl Store {
         count: u16,
     ) -> Result<Self> {
         Ok(match kind {
-            Kind::File => Self::File(ClusterFile::write(dir, address, count)?),
+            Kind::File => Self::File(ClusterFile::write(&cluster::YAML, dir, (address, count))?),
+            Kind::Json => Self::File(ClusterFile::write(&cluster::JSON, dir, (address, count))?),
             Kind::Etcd => Self::Etcd(Etcd::start(ns, dir, count)?.into()),
         })
     }
@@ -87,30 +91,35 @@ impl Store {
 
 /// A cluster file, replaced whole.
 pub(crate) struct ClusterFile {
+    form: &'static Form,
     path: PathBuf,
+    /// Without its end.
     text: String,
 }
 
 impl ClusterFile {
-    fn write(dir: &Path, address: Ipv4Addr, count: u16) -> Result<Self> {
+    fn write(form: &'static Form, dir: &Path, (address, count): (Ipv4Addr, u16)) -> Result<Self> {
         let folder = dir.join("store");
         fs::create_dir(&folder).context("make the store's folder")?;
-        let mut text = cluster::file_head(address);
-        text.extend(Simulated::present(count).map(Simulated::line));
-        let file = Self { path: folder.join("cluster.yaml"), text };
+        let mut text = form.head(address);
+        text.extend(Simulated::present(count).map(|node| form.node(node)));
+        let file = Self { form, path: folder.join("cluster.yaml"), text };
         file.replace()?;
         Ok(file)
     }
 
     fn join(&mut self, node: Simulated) -> Result<Instant> {
-        self.text += &node.line();
+        self.text += &self.form.node(node);
         self.replace()
     }
 
     fn replace(&self) -> Result<Instant> {
         // Written in another folder: the agent watches its own.
         let beside = self.path.parent().and_then(Path::parent).context("a folder")?.join("cluster.new");
-        File::create(&beside)?.write_all(self.text.as_bytes()).context("write the cluster file")?;
+        let mut file = File::create(&beside)?;
+        file.write_all(self.text.as_bytes()).context("write the cluster file")?;
+        file.write_all(self.form.end.as_bytes()).context("write the cluster file")?;
+        drop(file);
         let start = Instant::now();
         fs::rename(&beside, &self.path).context("replace the cluster file")?;
         Ok(start)
