@@ -22,10 +22,10 @@ apt = missing=""; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/nul
 	if [ -n "$$missing" ]; then echo "installing$$missing"; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
-.PHONY: help build demo test bench lint setup-build setup-test clean
+.PHONY: help build demo test bench bench-agent lint setup-build setup-test clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup-build:
 	@$(call apt,$(BUILD_PACKAGES))
@@ -52,6 +52,12 @@ bench: build ## measure against the reference plugins and bridges
 	&& install -m 755 target/bench/$$c.o target/bench/$$c; done
 	$(BUILT)/cni-bench pods --bin-dir target/release --c-dir target/bench --svg target/bench/pods.svg
 	nice -n -20 $(BUILT)/cni-bench path --bin-dir target/release --svg target/bench/path.svg
+
+bench-agent: build ## measure the agent in clusters of many nodes
+	@$(call apt,iproute2 etcd-server)
+	cargo build --release --locked -p flatnet-bench
+	@mkdir -p target/bench
+	$(BUILT)/cni-bench agent --bin-dir target/release --svg target/bench/agent.svg
 
 lint: setup-test ## check formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -10,6 +10,7 @@ mod path;
 mod plot;
 mod pods;
 mod sample;
+mod scale;
 
 use std::process::ExitCode;
 
@@ -29,12 +30,21 @@ enum What {
     Pods(pods::Args),
     /// Throughput and latency between pods, against a bridge with plain routes or VXLAN as flannel makes it.
     Path(path::Args),
+    /// What a cluster of thousands of nodes costs the agent.
+    Agent(scale::Args),
+}
+
+/// What else is measured.
+#[derive(Debug, Subcommand)]
+enum Other {
+    Agent(scale::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Pods(args) => pods::run(&args),
         What::Path(args) => path::run(&args),
+        What::Agent(args) => scale::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

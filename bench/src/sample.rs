@@ -1,10 +1,11 @@
 //! What many measurements of one thing come to.
 
-/// Median, 95th percentile and extremes.
+/// Median, 95th and 99th percentile, and extremes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     pub(crate) median: f64,
     pub(crate) p95: f64,
+    pub(crate) p99: f64,
     pub(crate) lowest: f64,
     pub(crate) highest: f64,
 }
@@ -15,7 +16,7 @@ impl Sample {
         let mut all = all.to_vec();
         all.sort_by(f64::total_cmp);
         let rank = |percent| nearest_rank(&all, percent);
-        Self { median: rank(50), p95: rank(95), lowest: rank(0), highest: rank(100) }
+        Self { median: rank(50), p95: rank(95), p99: rank(99), lowest: rank(0), highest: rank(100) }
     }
 }
 
@@ -39,6 +40,7 @@ mod tests {
     fn percentiles_are_by_nearest_rank() {
         let s = Sample::of(&(1..=100).rev().map(f64::from).collect::<Vec<_>>());
         assert!((s.median - 50.0).abs() < 1e-9 && (s.p95 - 95.0).abs() < 1e-9);
+        assert!((s.p99 - 99.0).abs() < 1e-9);
         assert!((s.lowest - 1.0).abs() < 1e-9 && (s.highest - 100.0).abs() < 1e-9);
         assert!(nearest_rank(&[], 50).is_nan());
     }

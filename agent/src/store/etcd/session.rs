@@ -11,8 +11,11 @@ use super::connection::Connection;
 use super::fault::Fault;
 use crate::pacing::{Changed, random, random_fraction};
 
-/// One change is often several; so long after the first the claim and the cluster are looked at.
-const GATHER: Duration = Duration::from_millis(30);
+/// One change is often several; so long after the first the claim and the cluster are looked at. Many in a row
+/// are slowed down by [`SHARE`].
+const GATHER: Duration = Duration::from_millis(5);
+/// The same after a change of our own, or after somebody was faster.
+const TURN: Duration = Duration::from_millis(30);
 /// A look that nobody asked for: an uplink may have another address, a pod may be gone.
 const UNASKED: Duration = Duration::from_secs(10);
 /// The same while this node has no good claim.
@@ -133,7 +136,7 @@ impl Follower {
             agenda.echo = None;
             return false;
         }
-        agenda.look = Instant::now() + GATHER;
+        agenda.look = Instant::now() + TURN;
         true
     }
 
@@ -198,10 +201,10 @@ impl Follower {
                     Standing::Held(_) | Standing::Lost { .. } | Standing::Full => {}
                 }
                 agenda.echo = Some((revision, now + ECHO));
-                agenda.look = now + GATHER;
+                agenda.look = now + TURN;
             }
             // Somebody was faster: what they did is on its way here.
-            Some(None) => agenda.look = now + GATHER.mul_f64(1.0 + 3.0 * random_fraction()),
+            Some(None) => agenda.look = now + TURN.mul_f64(1.0 + 3.0 * random_fraction()),
         }
     }
 
