@@ -14,7 +14,8 @@ PROGRAMS := flatnet flatnetd flatpod
 BUILD_PACKAGES := gcc libc6-dev protobuf-compiler libprotobuf-dev
 TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static systemd conntrack etcd-server \
 	etcd-client openssl
-BENCH_PACKAGES := containernetworking-plugins netavark iptables iproute2 nftables
+BENCH_PACKAGES := containernetworking-plugins netavark iptables iproute2 nftables containerd runc \
+	busybox-static
 
 # $(call apt,PACKAGES): installs those that are missing.
 apt = missing=""; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' \
@@ -51,6 +52,7 @@ bench: build ## measure against the reference plugins and bridges
 	@for c in floor launch; do gcc -O2 -Wall -Wextra -static -s -o target/bench/$$c.o bench/c/$$c.c \
 	&& install -m 755 target/bench/$$c.o target/bench/$$c; done
 	$(BUILT)/cni-bench pods --bin-dir target/release --c-dir target/bench --svg target/bench/pods.svg
+	$(BUILT)/cni-bench runtime --bin-dir target/release --svg target/bench/runtime.svg
 	nice -n -20 $(BUILT)/cni-bench path --bin-dir target/release --svg target/bench/path.svg
 
 bench-agent: build ## measure the agent in clusters of many nodes

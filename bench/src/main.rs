@@ -1,5 +1,5 @@
-//! `cni-bench`: flatnet side by side with others in one run: what connecting a pod costs (`pods`), and what
-//! the path between pods carries (`path`).
+//! `cni-bench`: flatnet side by side with others in one run: what connecting a pod costs (`pods`), what it
+//! costs through a real runtime (`runtime`), and what the path between pods carries (`path`).
 //!
 //! Every round runs every contender once, in turning order, so that whatever the machine does meanwhile
 //! falls on all of them. Figures are ratios first: milliseconds and gigabits belong to a machine.
@@ -9,6 +9,7 @@ mod output;
 mod path;
 mod plot;
 mod pods;
+mod runtime;
 mod sample;
 mod scale;
 
@@ -28,6 +29,8 @@ struct Cli {
 enum What {
     /// ADD and DEL against the kernel's own time and against other plugins, as whole processes.
     Pods(pods::Args),
+    /// Pods by containerd, against pods on the host's network and pods by other plugins.
+    Runtime(runtime::Args),
     /// Throughput and latency between pods, against a bridge with plain routes or VXLAN as flannel makes it.
     Path(path::Args),
     /// What a cluster of thousands of nodes costs the agent.
@@ -43,6 +46,7 @@ enum Other {
 fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Pods(args) => pods::run(&args),
+        What::Runtime(args) => runtime::run(&args),
         What::Path(args) => path::run(&args),
         What::Agent(args) => scale::run(&args),
     };

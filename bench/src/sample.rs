@@ -27,6 +27,12 @@ pub(crate) fn times(these: &[f64], other: &[f64]) -> f64 {
     Sample::of(&ratios).median
 }
 
+/// How much more than the values of `other` these are: the median of the differences, of such pairs as for [`times`].
+pub(crate) fn beyond(these: &[f64], other: &[f64]) -> f64 {
+    let differences: Vec<f64> = these.iter().zip(other).map(|(a, b)| a - b).collect();
+    Sample::of(&differences).median
+}
+
 /// The smallest value that `percent` of all values do not exceed.
 pub(crate) fn nearest_rank(sorted: &[f64], percent: usize) -> f64 {
     sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(f64::NAN)
@@ -50,5 +56,12 @@ mod tests {
         // The machine was ten times slower in the last two rounds.
         let (ours, theirs) = ([2.0, 2.0, 20.0, 20.0], [4.0, 4.0, 4.0, 40.0]);
         assert!((times(&ours, &theirs) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_difference_is_of_values_measured_together() {
+        // Two more, but for one round.
+        let (ours, theirs) = ([12.0, 50.0, 61.0], [10.0, 48.0, 70.0]);
+        assert!((beyond(&ours, &theirs) - 2.0).abs() < 1e-9);
     }
 }

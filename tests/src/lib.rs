@@ -6,6 +6,7 @@ pub mod entry;
 pub mod oracle;
 pub mod plugin;
 pub mod chain;
+pub mod containerd;
 pub mod agent;
 pub mod host_ports;
 pub mod etcd;

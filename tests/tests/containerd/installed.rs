@@ -1,10 +1,10 @@
 //! What `flatnetd install` and `uninstall` do, seen by a running containerd: it takes the network as it comes,
 //! changes and goes, without being restarted.
 
+use flatnet_tests::containerd::Containerd;
 use flatnet_tests::site::SNAPSHOT;
 use serde_json::json;
 
-use crate::daemon::Containerd;
 use crate::{DUAL, remove_all};
 
 #[test]

@@ -3,9 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-mod cri;
-mod daemon;
-mod image;
 mod installed;
 mod shipped;
 
@@ -13,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use daemon::Containerd;
+use flatnet_tests::containerd::{Containerd, cri, image};
 use flatnet_tests::oracle::{self, links};
 use netns_fixtures::{NetNs, probe};
 

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use flatnet_tests::containerd::Containerd;
 use flatnet_tests::{program, tool};
 use sha2::{Digest as _, Sha256};
 
 use crate::DUAL;
-use crate::daemon::Containerd;
 
 const NAME: &str = "flatnet.test/flatnet:1";
 

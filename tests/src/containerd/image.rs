@@ -3,19 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use flatnet_tests::tool;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::tool;
+
 /// What containerd runs to hold a sandbox.
-pub(crate) const PAUSE: &str = "flatnet.test/pause:1";
+pub const PAUSE: &str = "flatnet.test/pause:1";
 /// What containers are made of.
-pub(crate) const BUSYBOX: &str = "flatnet.test/busybox:1";
+pub const BUSYBOX: &str = "flatnet.test/busybox:1";
 /// What the web server in the image answers.
-pub(crate) const PAGE: &str = "served from a container";
+pub const PAGE: &str = "served from a container";
 
 /// Makes an archive of both images, of the form that `docker save` writes.
-pub(crate) fn archive(dir: &Path) -> PathBuf {
+///
+/// # Panics
+/// A file cannot be written, or there is no static busybox.
+#[must_use]
+pub fn archive(dir: &Path) -> PathBuf {
     let (files, image) = (dir.join("rootfs"), dir.join("image"));
     for folder in [&files.join("bin"), &files.join("www"), &image] {
         fs::create_dir_all(folder).expect("make a folder");

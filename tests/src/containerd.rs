@@ -1,6 +1,9 @@
 //! containerd with everything of its own: network, mount and PID namespace, files, socket, images. When
 //! the test ends, however it ends, the kernel takes its processes, mounts and links away.
 
+pub mod cri;
+pub mod image;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -8,15 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use flatnet_tests::plugin::PluginNode;
-use flatnet_tests::{oracle, program, tool};
 use netns_fixtures::{KillOnDrop, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::cri::Cri;
-use crate::image;
+use crate::plugin::PluginNode;
+use crate::{oracle, program, tool};
+use cri::Cri;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -26,11 +28,12 @@ const INIT: &str = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib \
                     && while read -r _; do containerd --config \"$0\"; done";
 
 /// A running containerd on a node of its own.
-pub(crate) struct Containerd {
+#[derive(Debug)]
+pub struct Containerd {
     /// The node: its namespace, and Flatnet's state.
-    pub(crate) node: PluginNode,
+    pub node: PluginNode,
     /// The connection to it.
-    pub(crate) cri: Cri,
+    pub cri: Cri,
     init: KillOnDrop,
     cgroup_parent: String,
     dir: tempfile::TempDir,
@@ -38,40 +41,68 @@ pub(crate) struct Containerd {
 
 impl Containerd {
     /// Starts it with the plugin and `subnets`, and waits until it would run pods.
-    pub(crate) fn start(subnets: &[&str]) -> Self {
-        let (node, dir) = (PluginNode::new(), tempfile::tempdir().expect("make a folder"));
+    ///
+    /// # Panics
+    /// It does not start, or the programs under test are not built.
+    #[must_use]
+    pub fn start(subnets: &[&str]) -> Self {
+        let flatnet = program("flatnet");
+        let dir = tempfile::tempdir().expect("make a folder");
+        let mut containerd = Self::prepare(dir, &[("flatnet", &flatnet), ("loopback", &flatnet)]);
+        containerd.write_list(subnets);
+        containerd.begin();
+        containerd.load_images();
+        containerd
+    }
+
+    /// Everything but a network configuration and the daemon itself: write one with [`Self::write_conf`], then
+    /// [`Self::begin`] and [`Self::load_images`]. All files are below `dir`; `plugins` are names and programs.
+    ///
+    /// # Panics
+    /// Namespaces cannot be made (root is needed), or a plugin is not there.
+    #[must_use]
+    pub fn prepare(dir: tempfile::TempDir, plugins: &[(&str, &Path)]) -> Self {
+        let node = PluginNode::new();
         let cgroup_parent = format!(
             "/{}",
             dir.path().file_name().expect("a name").to_string_lossy().replace('.', "flatnet-")
         );
         let cri = Cri::at(&dir.path().join("containerd.sock"), &cgroup_parent);
-        install(dir.path());
+        install(dir.path(), plugins);
         let init = launch(&node, dir.path());
-        let mut containerd = Self { node, cri, init, cgroup_parent, dir };
-        containerd.write_list(subnets);
-        containerd.begin();
-        let archive = image::archive(containerd.dir.path());
-        let socket = containerd.path("containerd.sock");
+        Self { node, cri, init, cgroup_parent, dir }
+    }
+
+    /// Gives the running containerd the images of all sandboxes and containers.
+    ///
+    /// # Panics
+    /// It does not take them.
+    pub fn load_images(&self) {
+        let archive = image::archive(self.dir.path());
+        let socket = self.path("containerd.sock");
         let import = ["--address", &socket, "--namespace", "k8s.io", "images", "import"];
         let import: Vec<&str> = import.into_iter().chain(["--snapshotter", "native"]).collect();
         tool("ctr", &[import.as_slice(), &[archive.to_str().expect("text")]].concat());
-        containerd.wait("the images", || {
-            [image::PAUSE, image::BUSYBOX]
-                .iter()
-                .all(|image| containerd.cri.has_image(image).is_ok_and(|has| has))
+        self.wait("the images", || {
+            [image::PAUSE, image::BUSYBOX].iter().all(|image| self.cri.has_image(image).is_ok_and(|has| has))
         });
-        containerd
     }
 
     /// Has containerd started, and waits until it is ready.
-    pub(crate) fn begin(&mut self) {
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub fn begin(&mut self) {
         let stdin = self.init.child().stdin.as_mut().expect("piped");
         stdin.write_all(b"\n").expect("have containerd started");
         self.wait("containerd", || self.network_is_ready());
     }
 
     /// Kills containerd, not its shims: its containers go on.
-    pub(crate) fn kill(&self) {
+    ///
+    /// # Panics
+    /// It is not running, or does not end.
+    pub fn kill(&self) {
         let running = || self.processes().into_iter().find(|(_, name)| name == "containerd");
         let (pid, _) = running().expect("containerd runs");
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill containerd");
@@ -80,7 +111,10 @@ impl Containerd {
 
     /// Writes the network configuration list, whole, into its place. The temporary file is in the same
     /// folder: containerd 1.6 does not look again when a file comes in from elsewhere.
-    pub(crate) fn write_list(&self, subnets: &[&str]) {
+    ///
+    /// # Panics
+    /// The file cannot be written.
+    pub fn write_list(&self, subnets: &[&str]) {
         let list = json!({
             "cniVersion": "1.0.0", "cniVersions": ["0.4.0", "1.0.0", "1.1.0"], "name": "flatnet",
             "plugins": [{
@@ -93,41 +127,59 @@ impl Containerd {
     }
 
     /// Takes the network configuration list away.
-    pub(crate) fn remove_list(&self) {
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn remove_list(&self) {
         fs::remove_file(self.list()).expect("remove the list");
     }
 
     /// Where containerd finds the plugin `name`.
-    pub(crate) fn plugin(&self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn plugin(&self, name: &str) -> PathBuf {
         self.dir.path().join("bin").join(name)
     }
 
     /// What containerd tells kubelet.
-    pub(crate) fn network_is_ready(&self) -> bool {
+    #[must_use]
+    pub fn network_is_ready(&self) -> bool {
         self.cri.condition("NetworkReady").is_ok_and(|(ready, _)| ready)
     }
 
     /// Waits for something, and shows containerd's log where it does not come.
-    pub(crate) fn wait(&self, what: &str, mut look: impl FnMut() -> bool) {
+    ///
+    /// # Panics
+    /// It does not come within a minute.
+    pub fn wait(&self, what: &str, mut look: impl FnMut() -> bool) {
         let seen = wait_until(what, SOON, || look().then_some(()));
         assert!(seen.is_ok(), "{what}: {}", self.log());
     }
 
     /// What containerd has logged.
-    pub(crate) fn log(&self) -> String {
+    #[must_use]
+    pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// Runs `flatnetd VERB` for this containerd's directories; what it printed.
-    pub(crate) fn flatnetd(&self, verb: &str, more: &[&str]) -> String {
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn flatnetd(&self, verb: &str, more: &[&str]) -> String {
         let (bin, conf) = (self.path("bin"), self.path("net.d"));
         let state = self.node.state_dir().to_str().expect("text");
         let places = [verb, "--bin-dir", &bin, "--conf-dir", &conf, "--state-dir", state];
         tool(program("flatnetd"), &[&places[..], more].concat())
     }
 
-    /// Runs `ctr` where containerd runs; what it printed, or complained of.
-    pub(crate) fn ctr(&self, args: &[&str]) -> Result<String, String> {
+    /// Runs `ctr` where containerd runs; what it printed.
+    ///
+    /// # Errors
+    /// It failed: what it complained of.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn ctr(&self, args: &[&str]) -> Result<String, String> {
         let below = format!("/proc/{0}/task/{0}/children", self.init.id());
         let init = fs::read_to_string(below).expect("read the children");
         #[expect(clippy::disallowed_methods, reason = "a test calls containerd")]
@@ -140,26 +192,38 @@ impl Containerd {
     }
 
     /// A cgroup that goes with the test.
-    pub(crate) fn cgroup(&self, name: &str) -> String {
+    #[must_use]
+    pub fn cgroup(&self, name: &str) -> String {
         format!("{}/{name}", self.cgroup_parent)
     }
 
     /// A new folder that containerd sees too.
-    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+    ///
+    /// # Panics
+    /// It cannot be made.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> PathBuf {
         let folder = self.dir.path().join(name);
         fs::create_dir(&folder).expect("make a folder");
         folder
     }
 
     /// Writes any network configuration, whole, into its place.
-    pub(crate) fn write_conf(&self, name: &str, content: &str) {
+    ///
+    /// # Panics
+    /// The file cannot be written.
+    pub fn write_conf(&self, name: &str, content: &str) {
         let written = self.dir.path().join("net.d/.written.tmp");
         fs::write(&written, content).expect("write the configuration");
         fs::rename(written, self.dir.path().join("net.d").join(name)).expect("put it into its place");
     }
 
     /// What `flatnet list` prints.
-    pub(crate) fn flatnet_list(&self) -> String {
+    ///
+    /// # Panics
+    /// It fails.
+    #[must_use]
+    pub fn flatnet_list(&self) -> String {
         tool(
             self.path("bin/flatnet"),
             &["list", "--state-dir", self.node.state_dir().to_str().expect("text")],
@@ -167,7 +231,11 @@ impl Containerd {
     }
 
     /// Everything that pods could leave behind, a line each, once runc has nothing more to do.
-    pub(crate) fn census(&self) -> BTreeMap<&'static str, Vec<String>> {
+    ///
+    /// # Panics
+    /// Something of it cannot be read.
+    #[must_use]
+    pub fn census(&self) -> BTreeMap<&'static str, Vec<String>> {
         self.wait("runc's end", || !self.processes().values().any(|name| name.starts_with("runc")));
         let root = self.root();
         let mut mounts: Vec<String> = fs::read_to_string(root.join("proc/1/mountinfo"))
@@ -192,7 +260,10 @@ impl Containerd {
     }
 
     /// Waits until the census is `before` again.
-    pub(crate) fn nothing_left(&self, before: &BTreeMap<&'static str, Vec<String>>) {
+    ///
+    /// # Panics
+    /// It is not so within a minute.
+    pub fn nothing_left(&self, before: &BTreeMap<&'static str, Vec<String>>) {
         let seen = wait_until("nothing is left", SOON, || (self.census() == *before).then_some(()));
         if seen.is_err() {
             let now = self.census();
@@ -285,15 +356,16 @@ fn entries(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The plugin under both of its names, and containerd's configuration.
-fn install(dir: &Path) {
+/// The plugins, and containerd's configuration.
+fn install(dir: &Path, plugins: &[(&str, &Path)]) {
     for folder in ["bin", "net.d"] {
         fs::create_dir(dir.join(folder)).expect("make a folder");
     }
-    for name in ["flatnet", "loopback"] {
-        fs::copy(program("flatnet"), dir.join("bin").join(name)).expect("install the plugin");
+    for (name, program) in plugins {
+        let copied = fs::copy(program, dir.join("bin").join(name));
+        copied.unwrap_or_else(|e| panic!("install the plugin {}: {e}", program.display()));
     }
-    let text = include_str!("config.toml").replace("@DIR@", &dir.display().to_string());
+    let text = include_str!("containerd/config.toml").replace("@DIR@", &dir.display().to_string());
     fs::write(dir.join("config.toml"), text.replace("@PAUSE@", image::PAUSE)).expect("write config.toml");
 }
 
