@@ -9,6 +9,7 @@ pub mod chain;
 pub mod agent;
 pub mod host_ports;
 pub mod etcd;
+pub mod streams;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
