@@ -3,7 +3,9 @@
 mod certificates;
 mod member;
 mod nodes;
+mod tables;
 
 pub use certificates::Certificates;
 pub use member::{CLIENT_PORT, Member};
 pub use nodes::EtcdNodes;
+pub use tables::{Entry, Tables};

@@ -12,6 +12,7 @@ pub mod host_ports;
 pub mod etcd;
 pub mod kill_sweep;
 pub mod site;
+pub mod streams;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use flatnet_tests::agent::{AgentNode, SOON};
 use flatnet_tests::etcd::{Certificates, EtcdNodes};
 use flatnet_tests::oracle;
+use flatnet_tests::streams::Datagrams;
 use netns_fixtures::probe::Ping;
 use netns_fixtures::wait_until;
 use serde_json::Value;
@@ -303,6 +304,39 @@ fn a_lease_that_is_lost_is_claimed_again_and_no_pod_notices() {
     });
     assert_eq!(all.node(1).ours(), kernel);
     assert_eq!(all.node(2).status()["ready"], true);
+}
+
+/// An agent that starts while another's lease is lost goes on with that one's pods as an agent does that ran
+/// all along.
+#[test]
+fn a_lease_that_is_lost_while_another_agent_restarts_costs_no_packet() {
+    let mut all = EtcdNodes::prepare("aa", 1);
+    all.start_store(NETWORK);
+    all.start_agents();
+    (1..=2).for_each(|i| wait(all.node(i), "both nodes", |status| status["store"]["nodes"] == 2));
+    let (from, to) = (all.pod(1, "pod1"), all.pod(2, "pod2"));
+    let subnet = all.subnet(2);
+    let lose_lease = |all: &mut EtcdNodes| {
+        let (_, lease) = all.get(&EtcdNodes::key(subnet)).unwrap();
+        all.node_mut(2).kill();
+        all.etcd[0].ctl(&["lease", "revoke", &format!("{lease:x}")]);
+        all.node_mut(1).kill();
+        all.node_mut(1).start();
+        all.node(1).wait_ready();
+    };
+    let stream = Datagrams::start((&from.0, from.1), (&to.0, to.1), Duration::from_millis(5));
+    lose_lease(&mut all);
+    stream.flows(&format!("a start without the other's key\n{}", all.node(1).log()));
+    all.node_mut(2).start();
+    all.node(2).wait_ready();
+    assert_eq!(all.subnet(2), subnet);
+    let loss = stream.stop();
+    assert_eq!(loss.lost, 0, "{loss}\n{}", all.node(1).log());
+    // One that does not come back goes.
+    lose_lease(&mut all);
+    wait(all.node(1), "nobody else", |status| status["peers"].as_array().is_some_and(Vec::is_empty));
+    let routes = oracle::command(all.node(1).ns(), "ip route show proto 70");
+    assert!(!routes.contains(&subnet.to_string()), "{routes}");
 }
 
 #[test]

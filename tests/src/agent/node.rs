@@ -70,8 +70,12 @@ impl AgentNode {
     }
 
     fn command(&self, verb: &str) -> Command {
+        self.command_of(&program("flatnetd"), verb)
+    }
+
+    fn command_of(&self, program: &Path, verb: &str) -> Command {
         #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
-        let mut command = Command::new(program("flatnetd"));
+        let mut command = Command::new(program);
         command.arg(verb).arg("--config").arg(&self.config).stdin(Stdio::null());
         self.node.ns.enter_for_child(&mut command).expect("enter the node");
         command
@@ -99,6 +103,15 @@ impl AgentNode {
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         let mut command = self.command("run");
         command.envs(environment.iter().copied());
+        self.start_as(command);
+    }
+
+    /// Starts the agent from this file.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_from(&mut self, program: &Path) {
+        let command = self.command_of(program, "run");
         self.start_as(command);
     }
 

@@ -183,7 +183,12 @@ impl Member {
         }
     }
 
-    fn try_ctl(&self, args: &[&str]) -> Output {
+    /// The same, where a refusal is an answer too.
+    ///
+    /// # Panics
+    /// The client cannot be run.
+    #[must_use]
+    pub fn try_ctl(&self, args: &[&str]) -> Output {
         self.ctl_command(args).output().expect("run etcdctl; is etcd-client installed?")
     }
 

@@ -84,12 +84,19 @@ impl Mirror {
 
     /// Takes the place of `older`: what only that has vanished meanwhile.
     pub(super) fn succeed(&mut self, older: Self, now: Instant) {
-        let vanished = older.held.into_iter().filter_map(|(name, held)| {
-            let entry = held.entry.ok()?;
-            Some((name, (entry, now + GRACE)))
-        });
-        let gone = vanished.chain(older.gone).filter(|(name, _)| !self.held.contains_key(name));
-        self.gone = gone.collect();
+        self.gone = older.gone;
+        self.gone.retain(|name, _| !self.held.contains_key(name));
+        self.miss(older.held.into_values().filter_map(|held| held.entry.ok()), now);
+    }
+
+    /// Of `known` what is not there has vanished just now.
+    pub(super) fn miss(&mut self, known: impl IntoIterator<Item = Entry>, now: Instant) {
+        for entry in known {
+            let name = entry.key.to_string();
+            if !self.held.contains_key(&name) {
+                self.gone.insert(name, (entry, now + GRACE));
+            }
+        }
     }
 
     /// Keys that vanished a moment ago.
@@ -169,7 +176,16 @@ mod tests {
         assert_eq!(fresh.leaving(start + GRACE).count(), 0);
         assert_eq!(fresh.sweep(start + GRACE), None);
         mirror = fresh;
+        // What an earlier run knew.
+        let known = ["10.5.2.0-24", "10.5.1.0-24", "10.5.3.0-24"].map(|key| Entry {
+            key: key.parse().unwrap(),
+            offer: Offer::read(value.as_bytes()),
+            created: 0,
+        });
+        mirror.miss(known, start);
+        assert_eq!((mirror.entries().count(), mirror.leaving(start).count()), (1, 2));
         mirror.put(&seen("subnets/10.5.2.0-24", value, 10));
-        assert_eq!((mirror.entries().count(), mirror.leaving(start).count()), (2, 0));
+        assert_eq!((mirror.entries().count(), mirror.leaving(start).count()), (2, 1));
+        assert_eq!(mirror.sweep(start + GRACE), None);
     }
 }

@@ -15,7 +15,7 @@ mod session;
 use std::time::{Duration, Instant, SystemTime};
 
 use flatnet_core::link::Mac;
-use flatnet_core::overlay::flannel::{Carrier, Me, Network, Offer, Pods, Roster, SubnetKey, Travels};
+use flatnet_core::overlay::flannel::{Carrier, Entry, Me, Network, Offer, Pods, Roster, SubnetKey, Travels};
 use flatnet_core::overlay::settings::Settings;
 use flatnet_kernel::NetlinkKernel;
 use flatnet_node_state::StateDir;
@@ -26,7 +26,7 @@ use crate::config::{Config, EtcdConfig, Interface};
 use crate::pacing::{Changed, Outcome, Pacing, random, random_fraction};
 use crate::shutdown::Shutdown;
 use crate::status::chain;
-use crate::{facts, store::etcd::fault::Fault};
+use crate::{facts, in_use, store::etcd::fault::Fault};
 
 use memory::Memory;
 use mirror::Mirror;
@@ -95,6 +95,8 @@ struct Follower {
     /// Why the network that etcd has now is not that one.
     trouble: Option<String>,
     memory: Memory,
+    /// What the run before worked with, until etcd has been read.
+    peers: Vec<Entry>,
     /// Since when subnets of ours are another's.
     lost: Option<Instant>,
     news: News,
@@ -110,18 +112,20 @@ impl Follower {
         if let Some(settings) = memory.settings(&config.settings) {
             state.send_modify(|state| state.settings = Some(settings));
         }
+        let known = memory.settings(&config.settings).unwrap_or_else(|| config.settings.clone());
         let turn = usize::try_from(random() % 1024).unwrap_or(0);
         Self {
             config: etcd,
             base: config.settings.clone(),
             interface: config.interface.clone(),
-            state_dir,
             state,
             turn,
             mirror: None,
             stale: false,
             network: None,
             trouble: None,
+            peers: peers(&state_dir, &known),
+            state_dir,
             memory,
             lost: None,
             news: News::default(),
@@ -284,4 +288,13 @@ impl Follower {
             self.say(&format!("the subnet is not remembered: {}", chain(&e)));
         }
     }
+}
+
+/// The other nodes of the cluster that the run before worked with: one of them may have lost its lease
+/// while no agent was here to see it. A damaged memory is none; whoever works with it says so.
+fn peers(state_dir: &StateDir, settings: &Settings) -> Vec<Entry> {
+    let cluster = in_use::remembered(state_dir.path()).ok().flatten();
+    let nodes = cluster.map_or_else(Vec::new, |cluster| cluster.nodes);
+    let others = nodes.iter().filter(|node| node.name != settings.node);
+    others.filter_map(|node| Entry::of(node, settings)).collect()
 }

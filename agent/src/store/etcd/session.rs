@@ -59,8 +59,10 @@ impl Follower {
         let mut etcd = Connection::open(&self.config, endpoint).await?;
         if self.mirror.is_none() || self.stale {
             let mut fresh = etcd.list().await?;
-            if let Some(older) = self.mirror.take() {
-                fresh.succeed(older, std::time::Instant::now());
+            let now = std::time::Instant::now();
+            match self.mirror.take() {
+                Some(older) => fresh.succeed(older, now),
+                None => fresh.miss(std::mem::take(&mut self.peers), now),
             }
             self.mirror = Some(fresh);
             self.stale = false;

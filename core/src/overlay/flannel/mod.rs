@@ -12,6 +12,11 @@ mod network;
 mod offer;
 mod roster;
 
+use std::net::IpAddr;
+
+use super::cluster::Member;
+use super::settings::{Backend, Settings};
+
 pub use claim::{Me, Pods, Standing};
 pub use key::{KeyError, SubnetKey};
 pub use network::{Asked, Carrier, Network, NetworkError};
@@ -27,4 +32,25 @@ pub struct Entry {
     pub offer: Result<Offer, OfferError>,
     /// etcd's revision of its creation: of two that claim one thing the lower came first.
     pub created: i64,
+}
+
+impl Entry {
+    /// The entry that would make a node what it is in a cluster known from before. `None` where no key can
+    /// name its subnets.
+    #[must_use]
+    pub fn of(member: &Member, settings: &Settings) -> Option<Self> {
+        let (v4, v6) = match member.address {
+            IpAddr::V4(ip) => (Some(ip), None),
+            IpAddr::V6(ip) => (None, Some(ip)),
+        };
+        let travels = match settings.backend {
+            Backend::Direct => Travels::HostGw,
+            Backend::Vxlan | Backend::Auto => {
+                let (v4, v6) = (v4.map(|_| member.vtep), v6.map(|_| member.vtep));
+                Travels::Vxlan { vni: settings.vni, v4, v6 }
+            }
+        };
+        let offer = Ok(Offer { v4, v6, travels, node: Some(member.name.clone()) });
+        Some(Self { key: SubnetKey::of(&member.subnets)?, offer, created: 0 })
+    }
 }
