@@ -282,9 +282,14 @@ impl Reconciler {
         let (kernel, result, remembered) = tokio::task::spawn_blocking(move || {
             // Written first: what the kernel gets, a next run knows of.
             let remembered = if known { Ok(()) } else { in_use::remember(&config.state_dir, &for_turn) };
-            let result = host_ports::steps(&mut kernel, &state_dir)
-                .map_err(TurnError::from)
-                .and_then(|ports| turn(&mut kernel, &config, &for_turn, ports));
+            let result =
+                host_ports::steps(&mut kernel, &state_dir).map_err(TurnError::from).and_then(|ports| {
+                    let holders = host_ports::holders(&ports);
+                    let mut turn = turn(&mut kernel, &config, &for_turn, ports)?;
+                    let steps = host_ports::withdraw(&state_dir, &holders);
+                    turn.perform(&mut kernel, &for_turn, &steps);
+                    Ok(turn)
+                });
             (kernel, result, remembered)
         })
         .await

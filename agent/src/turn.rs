@@ -166,14 +166,21 @@ pub(crate) fn turn<K: Observe>(
         unequal,
         pods,
     };
-    for (step, error) in apply(kernel, &steps, &mut turn.changes) {
-        turn.failed += 1;
-        if turn.failures.len() < DESCRIBED {
-            turn.failures.push(Failure { peer: turn.desired.peer_of(cluster, step), error });
-        }
-    }
+    turn.perform(kernel, cluster, &steps);
     turn.took = start.elapsed();
     Ok(turn)
+}
+
+impl Turn {
+    /// Applies `steps` and notes what became of them.
+    pub(crate) fn perform<K: Observe>(&mut self, kernel: &mut K, cluster: &Cluster, steps: &[Step]) {
+        for (step, error) in apply(kernel, steps, &mut self.changes) {
+            self.failed += 1;
+            if self.failures.len() < DESCRIBED {
+                self.failures.push(Failure { peer: self.desired.peer_of(cluster, step), error });
+            }
+        }
+    }
 }
 
 /// The nftables chain as it should be: read back and put right by the kernel's side, every turn.

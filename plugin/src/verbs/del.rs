@@ -62,6 +62,13 @@ pub(super) fn remove(
         // stderr is for people; when even that is gone there is nobody to tell.
         let _ = writeln!(stderr, "flatnet: DEL {}: {e}", ids.host_if);
     }
+    if failures.is_empty() && leads_ports(&ports) {
+        // An agent that had read the record before may have put back what was removed above. Whoever comes
+        // with it only now finds the record gone, and takes it back itself.
+        if let Some(e) = clear_ports(&[Step::DropHostPorts(Holding::Of(ids.host_if.clone()))]).first() {
+            return Err(context::kernel(e));
+        }
+    }
     match failures.iter().find(|e| matches!(e, StateError::Locked { .. })) {
         Some(e) => Err(CniError::new(Code::TryAgain, e)),
         None => Ok(()),
@@ -94,6 +101,10 @@ fn ports_plan(state: &StateDir, ids: &AttachmentIds) -> Vec<Step> {
         }
         Ok(None) | Err(_) => vec![ports],
     }
+}
+
+fn leads_ports(plan: &[Step]) -> bool {
+    plan.iter().any(|step| matches!(step, Step::DropHostPorts(_)))
 }
 
 /// What matters of `plan` if it fails: a retry cannot mend that a connection was not forgotten.
