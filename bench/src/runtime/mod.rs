@@ -66,6 +66,8 @@ fn rounds(rounds: usize, field: &[Contender]) -> Result<Vec<Vec<Took>>> {
     let mut all = vec![Vec::new(); field.len()];
     for round in 0..rounds {
         for turn in 0..field.len() {
+            // Back and forth, so that nobody always comes after the same one.
+            let turn = if round % 2 == 0 { turn } else { field.len() - 1 - turn };
             let index = (round + turn) % field.len();
             let contender = &field[index];
             all[index].push(once(contender, &format!("pod{round}")).with_context(|| contender.name)?);
