@@ -1,6 +1,6 @@
 //! `flatnetd check-config`: is everything written correctly?
 
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, StoreConfig};
 use crate::output;
 use crate::store::file;
 
@@ -10,13 +10,15 @@ use crate::store::file;
 /// All that is wrong.
 pub(crate) fn run(overrides: Overrides) -> Result<(), String> {
     let config = Config::load(overrides).map_err(|e| e.to_string())?;
-    let cluster = file::load(&config.cluster_file, &config.settings.node)?;
-    output::say(&format!(
-        "good: node {}, backend {}, cluster of {} nodes in {}",
-        config.settings.node,
-        config.settings.backend,
-        cluster.nodes.len(),
-        config.cluster_file.display()
-    ));
+    let store = match &config.store {
+        StoreConfig::File(path) => {
+            let cluster = file::load(path, &config.settings.node)?;
+            format!("cluster of {} nodes in {}", cluster.nodes.len(), path.display())
+        }
+        #[cfg(feature = "etcd")]
+        StoreConfig::Etcd(_) => format!("etcd at {} (not asked)", config.store),
+    };
+    let settings = &config.settings;
+    output::say(&format!("good: node {}, backend {}, {store}", settings.node, settings.backend));
     Ok(())
 }

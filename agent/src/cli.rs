@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, Overrides};
-use crate::{check, cleanup, daemon, output, view};
+use crate::config::{Config, EtcdOverrides, Overrides};
+use crate::install::args::{InstallArgs, UninstallArgs};
+use crate::{check, cleanup, daemon, install, output, view};
 
 /// The per-node agent of Flatnet: learns the other nodes from a store and keeps this node's routes, VXLAN
 /// device and node snapshot as they should be.
@@ -33,6 +34,7 @@ EXAMPLE
   flatnetd check-config     is everything written correctly?
   flatnetd run              keep the kernel true to the cluster
   flatnetd status           how is it?
+  flatnetd install          tell the container runtime
 
 EXIT STATUS
   0 done   1 failed   2 wrong usage";
@@ -58,6 +60,28 @@ enum Command {
     Cleanup(Settings),
     /// Check agent configuration and cluster file, and report all that is wrong
     CheckConfig(Settings),
+    /// Install the plugin and the network configuration for the container runtime
+    ///
+    /// Puts `flatnet` (and, where there is none, `loopback`) into the plugin directory, and
+    /// 10-flatnet.conflist into the configuration directory once the agent has written its first node
+    /// snapshot. Replaces any other version. Safe to kill, and to run again.
+    Install {
+        #[command(flatten)]
+        args: InstallArgs,
+        /// How to print what was done
+        #[arg(long, short, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Remove what install put there, and put back what --take-over renamed
+    ///
+    /// Refuses while pods are attached: only the plugin can remove their interfaces.
+    Uninstall {
+        #[command(flatten)]
+        args: UninstallArgs,
+        /// How to print what was done
+        #[arg(long, short, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,12 +135,74 @@ struct Settings {
     /// Raise the uplink's segment sizes (GSO, GRO) to this while no peer needs VXLAN [default: leave it]
     #[arg(long, env = "FLATNET_UPLINK_SEGMENT_SIZE", value_name = "BYTES")]
     uplink_segment_size: Option<u32>,
+    #[command(flatten)]
+    etcd: Etcd,
+    /// Seconds between two rounds of collecting what nobody uses any more; 0: never [default: 60]
+    #[arg(long, env = "FLATNET_GC_INTERVAL", value_name = "SECONDS")]
+    gc_interval: Option<f64>,
+    /// Seconds for which nothing is taken for dead [default: 60]
+    #[arg(long, env = "FLATNET_GC_GRACE", value_name = "SECONDS")]
+    gc_grace: Option<u64>,
+    /// Keep 10-flatnet.conflist in this directory from when pods can start [default: leave that to install]
+    #[arg(long, env = "FLATNET_INSTALL_CONF_DIR", value_name = "DIR")]
+    install_conf_dir: Option<PathBuf>,
+    /// Rename configurations there that runtimes prefer to ours [default: false]
+    #[arg(long, env = "FLATNET_INSTALL_TAKE_OVER", value_name = "BOOL")]
+    install_take_over: Option<bool>,
     /// What to log: error, warn, info, debug, or a tracing filter
     #[arg(long, env = "FLATNET_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
     /// How to log
     #[arg(long, env = "FLATNET_LOG_FORMAT", value_enum, default_value_t = Output::Text)]
     log_format: Output,
+}
+
+/// How to get at etcd, where that is the store.
+#[derive(Debug, Args)]
+struct Etcd {
+    /// etcd's endpoints (http:// or https://), separated by commas
+    #[arg(long, env = "FLATNET_ETCD_ENDPOINTS", value_name = "URL", value_delimiter = ',')]
+    etcd_endpoints: Option<Vec<String>>,
+    /// Where flannel's keys are [default: /coreos.com/network]
+    #[arg(long, env = "FLATNET_ETCD_PREFIX", value_name = "PATH")]
+    etcd_prefix: Option<String>,
+    /// Authority that signed etcd's certificates
+    #[arg(long, env = "FLATNET_ETCD_CA", value_name = "FILE")]
+    etcd_ca: Option<PathBuf>,
+    /// This node's certificate for etcd
+    #[arg(long, env = "FLATNET_ETCD_CERT", value_name = "FILE")]
+    etcd_cert: Option<PathBuf>,
+    /// The key to that certificate
+    #[arg(long, env = "FLATNET_ETCD_KEY", value_name = "FILE")]
+    etcd_key: Option<PathBuf>,
+    /// User of etcd
+    #[arg(long, env = "FLATNET_ETCD_USERNAME", value_name = "NAME")]
+    etcd_username: Option<String>,
+    /// That user's password; better in the environment or a file, where others do not see it
+    #[arg(long, env = "FLATNET_ETCD_PASSWORD", value_name = "TEXT", hide_env_values = true)]
+    etcd_password: Option<String>,
+    /// File with that user's password
+    #[arg(long, env = "FLATNET_ETCD_PASSWORD_FILE", value_name = "FILE")]
+    etcd_password_file: Option<PathBuf>,
+    /// How long etcd keeps this node's subnet while the node is away [default: 86400]
+    #[arg(long, env = "FLATNET_ETCD_LEASE_SECONDS", value_name = "SECONDS")]
+    etcd_lease_seconds: Option<u64>,
+}
+
+impl Etcd {
+    fn overrides(self) -> EtcdOverrides {
+        EtcdOverrides {
+            endpoints: self.etcd_endpoints,
+            prefix: self.etcd_prefix,
+            ca: self.etcd_ca,
+            cert: self.etcd_cert,
+            key: self.etcd_key,
+            username: self.etcd_username,
+            password: self.etcd_password,
+            password_file: self.etcd_password_file,
+            lease_seconds: self.etcd_lease_seconds,
+        }
+    }
 }
 
 impl Settings {
@@ -136,6 +222,11 @@ impl Settings {
             uplink_segment_size: self.uplink_segment_size,
             max_remove_share: self.max_remove_share,
             remove_confirm_seconds: self.remove_confirm_seconds,
+            etcd: self.etcd.overrides(),
+            gc_interval: self.gc_interval,
+            gc_grace: self.gc_grace,
+            install_conf_dir: self.install_conf_dir,
+            install_take_over: self.install_take_over,
         }
     }
 
@@ -166,6 +257,12 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             .and_then(|()| Config::load_local(settings.overrides()).map_err(|e| e.to_string()))
             .and_then(|local| cleanup::run(&local).map_err(|e| format!("{e:#}"))),
         Command::CheckConfig(settings) => check::run(settings.overrides()),
+        Command::Install { args, output } => {
+            install::install(&args, output == Output::Json).map_err(|e| format!("{e:#}"))
+        }
+        Command::Uninstall { args, output } => {
+            install::uninstall(&args, output == Output::Json).map_err(|e| format!("{e:#}"))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,13 +6,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flatnet_core::life::DEFAULT_GRACE_SECONDS;
 use flatnet_core::link::{SEGMENT_SIZE, SEGMENT_SIZE_MAX, Vni};
 use flatnet_core::names::{IfName, NodeName};
+use flatnet_core::overlay::flannel::Asked;
 use flatnet_core::overlay::guard::Rule;
 use flatnet_core::overlay::settings::{Backend, Settings};
 use serde::Deserialize;
 
+use crate::install::{Others, Wish};
 use crate::yaml;
+
+mod store;
+
+use store::RawStore;
+#[cfg(feature = "etcd")]
+pub(crate) use store::{EtcdConfig, Tls};
+pub(crate) use store::{EtcdOverrides, StoreConfig};
 
 /// Read where no other file is named, if it is there.
 const DEFAULT_FILE: &str = "/etc/flatnet/agent.yaml";
@@ -20,6 +30,8 @@ const DEFAULT_FILE: &str = "/etc/flatnet/agent.yaml";
 const DEFAULT_STATE_DIR: &str = "/run/flatnet";
 /// This node only: metrics and health are not for the network unless somebody says so.
 const DEFAULT_LISTEN: &str = "127.0.0.1:9473";
+/// Seconds between two rounds of collecting: nothing waits for it, and each reads every record.
+const DEFAULT_GC_INTERVAL: f64 = 60.0;
 const DEFAULT_VNI: u32 = 1;
 /// Linux's own VXLAN port, and flannel's; IANA's 4789 is often taken by the fabric itself.
 const DEFAULT_PORT: u16 = 8472;
@@ -41,6 +53,11 @@ pub(crate) struct Overrides {
     pub(crate) max_remove_share: Option<u8>,
     pub(crate) remove_confirm_seconds: Option<u64>,
     pub(crate) uplink_segment_size: Option<u32>,
+    pub(crate) etcd: EtcdOverrides,
+    pub(crate) gc_interval: Option<f64>,
+    pub(crate) gc_grace: Option<u64>,
+    pub(crate) install_conf_dir: Option<PathBuf>,
+    pub(crate) install_take_over: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -56,6 +73,22 @@ struct RawConfig {
     max_remove_share: Option<u8>,
     remove_confirm_seconds: Option<u64>,
     uplink_segment_size: Option<u32>,
+    gc: RawGc,
+    install: RawInstall,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawGc {
+    interval: Option<f64>,
+    grace: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct RawInstall {
+    conf_dir: Option<PathBuf>,
+    take_over: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,20 +100,6 @@ struct RawBackend {
     peers_only: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawStore {
-    file: Option<RawFileStore>,
-    etcd: Option<serde::de::IgnoredAny>,
-    kubernetes: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFileStore {
-    path: PathBuf,
-}
-
 /// A configuration that can be acted upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -89,8 +108,20 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) masquerade: bool,
-    pub(crate) cluster_file: PathBuf,
+    pub(crate) store: StoreConfig,
     pub(crate) guard: Rule,
+    pub(crate) gc: Gc,
+    /// The network configuration that the agent keeps in place; `None`: that is not its business.
+    pub(crate) install: Option<Wish>,
+}
+
+/// When to collect what nobody uses any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gc {
+    /// Time between two rounds; `None`: never.
+    pub(crate) interval: Option<Duration>,
+    /// Seconds for which nothing is taken for dead.
+    pub(crate) grace: u64,
 }
 
 /// The part of a configuration that concerns this machine only.
@@ -173,13 +204,21 @@ impl Config {
         let port = errors.keep("backend.port", (port != 0).then_some(port).ok_or("0 is not a port"));
         let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into());
         let state_dir = errors.keep("stateDir", absolute(&state_dir));
-        let cluster_file = errors.keep("store", raw.store.cluster_file().and_then(|path| absolute(&path)));
+        let asked = Asked {
+            backend: backend.filter(|_| raw.backend.r#type.is_some()),
+            vni: vni.filter(|_| raw.backend.vni.is_some()),
+            port: port.filter(|_| raw.backend.port.is_some()),
+        };
+        let store = raw.store.check(asked, &mut errors);
         let share = raw.max_remove_share.unwrap_or(Rule::default().max_share);
         let share =
             (share <= 100).then_some(share).ok_or_else(|| format!("{share} is more than 100 percent"));
         let max_share = errors.keep("maxRemoveShare", share);
         let confirm = raw.remove_confirm_seconds.map_or(Rule::default().confirm, Duration::from_secs);
         let segments = errors.keep("uplinkSegmentSize", segment_size(raw.uplink_segment_size));
+        let gc = errors.keep("gc.interval", raw.gc.check());
+        let install = state_dir.as_deref().map(|state_dir| raw.install.checked(state_dir));
+        let install = install.and_then(|install| errors.keep("install", install));
         let checked = (|| {
             Some(Self {
                 settings: Settings {
@@ -194,8 +233,10 @@ impl Config {
                 state_dir: state_dir?,
                 listen: listen?,
                 masquerade: raw.masquerade.unwrap_or(true),
-                cluster_file: cluster_file?,
+                store: store?,
                 guard: Rule { max_share: max_share?, confirm },
+                gc: gc?,
+                install: install?,
             })
         })();
         checked.ok_or(ConfigErrors(errors.0))
@@ -211,19 +252,29 @@ impl Errors {
     }
 }
 
-impl RawStore {
-    fn cluster_file(self) -> Result<PathBuf, String> {
-        let absent = |kind| format!("{kind} is not in this build, which has only the file store");
-        match self {
-            Self { etcd: Some(_), .. } => Err(absent("etcd")),
-            Self { kubernetes: Some(_), .. } => Err(absent("kubernetes")),
-            Self { file: Some(file), .. } => Ok(file.path),
-            Self { file: None, .. } => {
-                Err("none is given; write store: { file: { path: /etc/flatnet/cluster.yaml } } \
-                     or use --store-file"
-                    .to_owned())
-            }
-        }
+impl RawGc {
+    fn check(&self) -> Result<Gc, String> {
+        let seconds = self.interval.unwrap_or(DEFAULT_GC_INTERVAL);
+        let interval = Duration::try_from_secs_f64(seconds).map_err(|e| format!("{seconds}: {e}"))?;
+        let interval = (!interval.is_zero()).then_some(interval);
+        Ok(Gc { interval, grace: self.grace.unwrap_or(DEFAULT_GRACE_SECONDS) })
+    }
+}
+
+impl RawInstall {
+    fn checked(self, state_dir: &Path) -> Result<Option<Wish>, String> {
+        let Some(conf_dir) = self.conf_dir else {
+            return match self.take_over {
+                None => Ok(None),
+                Some(_) => Err("takeOver means nothing without confDir".to_owned()),
+            };
+        };
+        Ok(Some(Wish {
+            conf_dir: absolute(&conf_dir)?,
+            state_dir: state_dir.to_owned(),
+            subnets: Vec::new(),
+            others: Others::take_over(self.take_over.unwrap_or(false)),
+        }))
     }
 }
 
@@ -265,9 +316,11 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.uplink_segment_size = over.uplink_segment_size.or(raw.uplink_segment_size);
     raw.max_remove_share = over.max_remove_share.or(raw.max_remove_share);
     raw.remove_confirm_seconds = over.remove_confirm_seconds.or(raw.remove_confirm_seconds);
-    if let Some(path) = over.store_file {
-        raw.store = RawStore { file: Some(RawFileStore { path }), ..RawStore::default() };
-    }
+    raw.gc.interval = over.gc_interval.or(raw.gc.interval);
+    raw.gc.grace = over.gc_grace.or(raw.gc.grace);
+    raw.install.conf_dir = over.install_conf_dir.or(raw.install.conf_dir);
+    raw.install.take_over = over.install_take_over.or(raw.install.take_over);
+    raw.store.merge(over.store_file, over.etcd);
     raw
 }
 

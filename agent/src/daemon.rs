@@ -9,17 +9,19 @@ use flatnet_core::node::{NODE_SNAPSHOT_VERSION, NodeSnapshot};
 use flatnet_core::overlay::cluster::Cluster;
 use flatnet_core::overlay::settings::Uplink;
 use flatnet_kernel::NetlinkKernel;
-use flatnet_kernel::events::Events;
+use flatnet_kernel::events::{Events, Heard};
 use flatnet_node_state::StateDir;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::collector::{self, Tally};
 use crate::complaints::Complaints;
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::health::{self, Pulse};
 use crate::host_ports;
 use crate::in_use::{self, InUse};
+use crate::install;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::pacing::{Changed, Outcome, Pacing};
@@ -30,6 +32,8 @@ use crate::segments;
 use crate::shutdown::{self, Shutdown};
 use crate::state_watch::StateWatch;
 use crate::status::{Status, StatusFile};
+#[cfg(feature = "etcd")]
+use crate::store::etcd;
 use crate::store::{StoreState, file};
 use crate::turn::{self, Changes, Turn, TurnError, turn};
 
@@ -64,13 +68,12 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
     tracing::info!(
         node = %config.settings.node,
         backend = %config.settings.backend,
-        store = %config.cluster_file.display(),
+        store = %config.store,
         state_dir = %config.state_dir.display(),
         "flatnetd {} starts", env!("CARGO_PKG_VERSION")
     );
-    let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    let follow = file::follow(config.cluster_file.clone(), config.settings.node.clone(), store, stop.clone());
-    tasks.spawn(async move { ("file store", follow.await.map_err(Into::into)) });
+    let mut tasks = Tasks::new();
+    follow_store(&config, store, &stop, &mut tasks);
     let (pulse, heard) = watch::channel(Pulse::starting());
     let metrics = Arc::new(Metrics::new());
     if let Some(listen) = config.listen {
@@ -78,12 +81,16 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
         tasks.spawn(async move { ("health server", serve.await.map_err(Into::into)) });
     }
     let files = StateWatch::new(&config.state_dir).context("watch the state directory")?;
+    let (tally, collected) = watch::channel(Tally::default());
+    let happened = Arc::new(Notify::new());
+    let collect = collector::run(&config, Arc::clone(&metrics), tally, Arc::clone(&happened), stop.clone())?;
+    tasks.spawn(async move { ("collector", collect.await) });
     let reconciler = Reconciler::new(
         config,
         lock,
-        Ears { events, table, files },
+        Ears { events, table, files, collected },
         state,
-        Voice { pulse, metrics, manager: Notifier::from_env() },
+        Voice { pulse, metrics, happened, manager: Notifier::from_env() },
     )?;
     let loop_stop = stop.clone();
     tasks.spawn(async move { ("reconciler", reconciler.run(loop_stop).await) });
@@ -110,10 +117,29 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
     result
 }
 
+/// The agent's parts, each with its name.
+type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+fn follow_store(config: &Config, store: watch::Sender<StoreState>, stop: &Shutdown, tasks: &mut Tasks) {
+    match &config.store {
+        StoreConfig::File(path) => {
+            let follow = file::follow(path.clone(), config.settings.node.clone(), store, stop.clone());
+            tasks.spawn(async move { ("file store", follow.await.map_err(Into::into)) });
+        }
+        #[cfg(feature = "etcd")]
+        StoreConfig::Etcd(etcd) => {
+            let follow = etcd::follow(etcd.clone(), config.clone(), store, stop.clone());
+            tasks.spawn(async move { ("etcd store", follow.await.map_err(Into::into)) });
+        }
+    }
+}
+
 /// Where the reconciler says how it is, beside its file.
 struct Voice {
     pulse: watch::Sender<Pulse>,
     metrics: Arc<Metrics>,
+    /// Tells the collector.
+    happened: Arc<Notify>,
     manager: Notifier,
 }
 
@@ -132,6 +158,8 @@ struct Ears {
     table: Option<AsyncFd<Events>>,
     /// Our own files.
     files: StateWatch,
+    /// What was collected: no reason to act, but to say so.
+    collected: watch::Receiver<Tally>,
 }
 
 struct Reconciler {
@@ -197,16 +225,21 @@ impl Reconciler {
                 // Cancel safe: what is new stays marked as new until it is looked at.
                 changed = self.store.changed() => changed.context("the store ended")?,
                 // Cancel safe: events that were read are a reason to look, and we do look.
-                woken = wake(&mut self.ears.events) => woken.context("kernel events")?,
+                woken = wake(&mut self.ears.events, &self.voice.happened) => woken.context("kernel events")?,
                 // Cancel safe: as above.
-                woken = wake_if_there(self.ears.table.as_mut()) => woken.context("nftables events")?,
+                woken = wake_if_there(self.ears.table.as_mut(), &self.voice.happened) => woken.context("nftables events")?,
                 // Cancel safe: it says so.
                 removed = self.ears.files.removed() => removed.context("state directory")?,
+                // Cancel safe: as with the store. The sender goes only with the process.
+                Ok(()) = self.ears.collected.changed() => {
+                    self.write_status();
+                    continue;
+                }
                 // Cancel safe: a timer.
                 () = tokio::time::sleep(pause) => if Instant::now() < look { continue },
             }
             tokio::time::sleep(self.pacing.gather(Instant::now())).await;
-            self.ears.events.get_mut().drain().context("kernel events")?;
+            tell(self.ears.events.get_mut().drain().context("kernel events")?, &self.voice.happened);
             if let Some(table) = &mut self.ears.table {
                 table.get_mut().drain().context("nftables events")?;
             }
@@ -232,6 +265,9 @@ impl Reconciler {
     async fn take_turn(&mut self) -> anyhow::Result<()> {
         let state = self.store.borrow_and_update().clone();
         self.status.note_store(&state);
+        if let Some(settings) = state.settings.clone().filter(|settings| *settings != self.config.settings) {
+            self.config = Arc::new(Config { settings, ..Config::clone(&self.config) });
+        }
         let Some(admitted) = self.in_use.admit(&state) else {
             self.write_status();
             return Ok(());
@@ -246,9 +282,14 @@ impl Reconciler {
         let (kernel, result, remembered) = tokio::task::spawn_blocking(move || {
             // Written first: what the kernel gets, a next run knows of.
             let remembered = if known { Ok(()) } else { in_use::remember(&config.state_dir, &for_turn) };
-            let result = host_ports::steps(&mut kernel, &state_dir)
-                .map_err(TurnError::from)
-                .and_then(|ports| turn(&mut kernel, &config, &for_turn, ports));
+            let result =
+                host_ports::steps(&mut kernel, &state_dir).map_err(TurnError::from).and_then(|ports| {
+                    let holders = host_ports::holders(&ports);
+                    let mut turn = turn(&mut kernel, &config, &for_turn, ports)?;
+                    let steps = host_ports::withdraw(&state_dir, &holders);
+                    turn.perform(&mut kernel, &for_turn, &steps);
+                    Ok(turn)
+                });
             (kernel, result, remembered)
         })
         .await
@@ -291,19 +332,27 @@ impl Reconciler {
 
     fn note(&mut self, start: Instant, turn: &Turn, cluster: &Arc<Cluster>) {
         self.status.note_turn(turn, cluster);
-        let written = self.write_snapshot(turn, cluster);
+        let written = match self.status.store.alarm {
+            None => self.write_snapshot(turn, cluster),
+            // Without it the plugin refuses to add pods, and says so when asked for the node's status.
+            Some(_) => self.state_dir.remove_snapshot().map_err(|e| crate::status::chain(&e)),
+        };
         let failures = self.resize_segments(turn);
         self.status.problems.extend(failures);
         if let Err(error) = &written {
             self.status.problems.push(error.clone());
         }
-        self.status.ready = turn.failed == 0 && written.is_ok();
+        let settled = turn.failed == 0 && written.is_ok();
+        self.status.ready = settled && self.status.store.alarm.is_none();
+        if self.status.ready {
+            self.keep_configuration();
+        }
         let healed = self.is_heal(turn, cluster);
-        let outcome = if self.status.ready { Outcome::Settled } else { Outcome::Failed };
+        let outcome = if settled { Outcome::Settled } else { Outcome::Failed };
         // A cluster that changes often is no fight.
         let repaired = if healed { Changed::Something } else { Changed::Nothing };
         self.pacing.note(start, turn.took, repaired, outcome);
-        let result = if self.status.ready { "settled" } else { "failed" };
+        let result = if settled { "settled" } else { "failed" };
         self.voice.metrics.note_turn(result, turn.took, &turn.changes);
         self.voice.metrics.note_desired(&turn.desired);
         if healed {
@@ -318,7 +367,8 @@ impl Reconciler {
             false => tracing::info!(took_ms, changes = %turn.changes, "reconciled"),
             true => tracing::debug!(took_ms, "nothing to do"),
         }
-        let mut problems = self.status.problems.clone();
+        let mut problems: Vec<String> = self.status.store.alarm.iter().cloned().collect();
+        problems.extend(self.status.problems.iter().chain(&self.status.store.left_out).cloned());
         problems.extend(
             self.status
                 .peers
@@ -326,6 +376,20 @@ impl Reconciler {
                 .filter_map(|peer| Some(format!("peer {}: {}", peer.name, peer.problem.as_ref()?))),
         );
         self.complain(&problems);
+    }
+
+    /// Sees to it that the runtime knows of the network, where that was asked for. Not before pods can start.
+    fn keep_configuration(&mut self) {
+        let Some(wish) = &self.config.install else { return };
+        match install::keep_configuration(wish) {
+            Ok((problems, changed)) => {
+                if changed {
+                    tracing::info!(conf_dir = %wish.conf_dir.display(), "network configuration installed");
+                }
+                self.status.problems.extend(problems);
+            }
+            Err(error) => self.status.problems.push(format!("network configuration: {error:#}")),
+        }
     }
 
     fn note_refusal(&mut self, start: Instant, error: &TurnError) {
@@ -389,17 +453,26 @@ impl Reconciler {
         }
         self.voice.pulse.send_replace(Pulse { beat: Instant::now(), not_ready });
         self.voice.metrics.note_status(&self.status);
+        self.status.collected = *self.ears.collected.borrow_and_update();
         if let Err(e) = self.file.write(&self.status) {
             tracing::warn!(error = %e, "status not written");
         }
     }
 }
 
-/// Returns when something happened that may concern us.
-async fn wake(events: &mut AsyncFd<Events>) -> std::io::Result<()> {
+/// Tells the collector what concerns it. Answers whether the reconciler is to look.
+fn tell(heard: Heard, collector: &Notify) -> bool {
+    if heard.pods {
+        collector.notify_one();
+    }
+    heard.node
+}
+
+/// Returns when something happened that may concern the reconciler.
+async fn wake(events: &mut AsyncFd<Events>, collector: &Notify) -> std::io::Result<()> {
     loop {
         let mut guard = events.readable_mut().await?;
-        let look = guard.get_inner_mut().drain()?;
+        let look = tell(guard.get_inner_mut().drain()?, collector);
         guard.clear_ready();
         if look {
             return Ok(());
@@ -408,9 +481,9 @@ async fn wake(events: &mut AsyncFd<Events>) -> std::io::Result<()> {
 }
 
 /// The same for a subscription that need not be there.
-async fn wake_if_there(events: Option<&mut AsyncFd<Events>>) -> std::io::Result<()> {
+async fn wake_if_there(events: Option<&mut AsyncFd<Events>>, collector: &Notify) -> std::io::Result<()> {
     match events {
-        Some(events) => wake(events).await,
+        Some(events) => wake(events, collector).await,
         None => std::future::pending().await,
     }
 }

@@ -1,6 +1,8 @@
 //! Which link leads to the other nodes: decided from what the kernel shows.
 
 use std::net::IpAddr;
+#[cfg(feature = "etcd")]
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use flatnet_core::link::{SEGMENT_SIZE, UnderlayMtu};
 use flatnet_core::overlay::is_tunnel_if;
@@ -28,6 +30,12 @@ pub(crate) enum UplinkError {
          correct the address in the cluster file, or set `interface`"
     )]
     NothingToGo(IpAddr),
+    #[cfg(feature = "etcd")]
+    #[error("there is no default route to guess the uplink from; set `interface`")]
+    NoDefaultRoute,
+    #[cfg(feature = "etcd")]
+    #[error("uplink {0} has no address that other nodes could reach")]
+    NoAddress(String),
     #[error("uplink {0} is down")]
     Down(String),
     #[error("uplink {link} has no address of the family of this node's address {address}")]
@@ -86,6 +94,51 @@ pub(crate) fn uplink(
     Ok(Found { uplink, remark })
 }
 
+/// This node's addresses, for a store that does not say them: IPv4 and IPv6, at least one.
+///
+/// # Errors
+/// There is no uplink, or it has none.
+#[cfg(feature = "etcd")]
+pub(crate) fn own_addresses(
+    snapshot: &Snapshot,
+    interface: &Interface,
+) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), UplinkError> {
+    let has = |link: &Link, ip: IpAddr| link.addresses.iter().any(|own| own.ip() == ip);
+    let link = match interface {
+        Interface::Name(name) => {
+            snapshot.link(name).ok_or_else(|| UplinkError::NoSuchLink(name.to_string()))?
+        }
+        Interface::Address(ip) => snapshot
+            .links
+            .iter()
+            .find(|link| !is_tunnel_if(link.name.as_str()) && has(link, *ip))
+            .ok_or(UplinkError::NoSuchAddress(*ip))?,
+        Interface::Auto => snapshot
+            .default_links
+            .iter()
+            .find_map(|name| snapshot.link(name))
+            .ok_or(UplinkError::NoDefaultRoute)?,
+    };
+    let (mut v4, mut v6) = (None, None);
+    if let Interface::Address(ip) = interface {
+        match ip {
+            IpAddr::V4(ip) => v4 = Some(*ip),
+            IpAddr::V6(ip) => v6 = Some(*ip),
+        }
+    }
+    for own in &link.addresses {
+        match own.ip() {
+            IpAddr::V4(ip) if !ip.is_link_local() && !ip.is_loopback() => v4 = v4.or(Some(ip)),
+            IpAddr::V6(ip) if !ip.is_unicast_link_local() && !ip.is_loopback() => v6 = v6.or(Some(ip)),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+    }
+    if v4.is_none() && v6.is_none() {
+        return Err(UplinkError::NoAddress(link.name.to_string()));
+    }
+    Ok((v4, v6))
+}
+
 fn local(link: &Link, address: IpAddr) -> Option<IpAddr> {
     let own = || link.addresses.iter().map(ipnetwork::IpNetwork::ip);
     let usable = |ip: &IpAddr| match ip {
@@ -136,6 +189,22 @@ mod tests {
         assert_eq!(find(&auto, "203.0.113.9").unwrap(), ("eth0".into(), "10.0.0.5".into(), true));
         assert!(matches!(find(&auto, "2001:db8::9"), Err(UplinkError::NoLocalAddress { .. })));
         assert!(matches!(find(&auto, "198.51.100.1"), Err(UplinkError::Down(_))));
+    }
+
+    #[cfg(feature = "etcd")]
+    #[test]
+    fn a_nodes_own_addresses_are_those_of_its_uplink() {
+        let own = |interface: &Interface| own_addresses(&node(), interface);
+        let (v4, v6) = (|ip: &str| Some(ip.parse().unwrap()), |ip: &str| Some(ip.parse().unwrap()));
+        assert_eq!(own(&Interface::Auto), Ok((v4("10.0.0.5"), None)));
+        let eth1 = Interface::Name("eth1".parse().unwrap());
+        assert_eq!(own(&eth1), Ok((v4("192.0.2.1"), v6("2001:db8::1"))));
+        let by_address = Interface::Address("2001:db8::1".parse().unwrap());
+        assert_eq!(own(&by_address), Ok((v4("192.0.2.1"), v6("2001:db8::1"))));
+        let lo = Interface::Name("lo".parse().unwrap());
+        assert_eq!(own(&lo), Err(UplinkError::NoAddress("lo".to_owned())));
+        let nowhere = own_addresses(&Snapshot::default(), &Interface::Auto);
+        assert_eq!(nowhere, Err(UplinkError::NoDefaultRoute));
     }
 
     #[test]

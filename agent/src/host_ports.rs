@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flatnet_core::hostport::heal;
+use flatnet_core::hostport::{Holding, heal};
 use flatnet_core::kernel::KernelError;
 use flatnet_core::names::IfName;
 use flatnet_core::step::{Ns, Step};
@@ -36,4 +36,42 @@ pub(crate) fn steps(kernel: &mut NetlinkKernel, state: &StateDir) -> Result<Vec<
     Ok(heal(&records, &seen, |holder| living.get(holder).copied().unwrap_or(true)))
 }
 
+/// Whose elements `steps` add.
+pub(crate) fn holders(steps: &[Step]) -> Vec<IfName> {
+    let holder = |step: &Step| match step {
+        Step::PutHostPorts(ports) => Some(ports.holder.clone()),
+        _ => None,
+    };
+    steps.iter().filter_map(holder).collect()
+}
+
+/// What to take back of `holders` once their elements are there: a pod's record may have gone since it was
+/// read. A DEL that removes the record later than this looks for elements after that.
+pub(crate) fn withdraw(state: &StateDir, holders: &[IfName]) -> Vec<Step> {
+    let attachments = state.attachments();
+    let is_gone =
+        |holder: &&IfName| matches!(attachments.get(holder), Ok(None)) && !attachments.was_begun(holder);
+    let take_back = |holder: &IfName| Step::DropHostPorts(Holding::Of(holder.clone()));
+    holders.iter().filter(is_gone).map(take_back).collect()
+}
+
 const EPROTONOSUPPORT: i32 = 93;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pod that is gone is taken back; one that lives, or is being made again, is not.
+    #[test]
+    fn what_was_added_for_a_pod_that_went_meanwhile_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        let name = |name: &str| name.parse::<IfName>().unwrap();
+        let [lives, begun, gone] = ["fnaaaaaaaaaaaaa", "fnbbbbbbbbbbbbb", "fnccccccccccccc"].map(name);
+        let mark = state.attachments().begin(&begun, 7).unwrap();
+        std::fs::write(dir.path().join("attachments/fnaaaaaaaaaaaaa.json"), "damaged, but there").unwrap();
+        let steps = withdraw(&state, &[lives, begun, gone.clone()]);
+        assert_eq!(steps, [Step::DropHostPorts(Holding::Of(gone))]);
+        drop(mark);
+    }
+}

@@ -20,6 +20,8 @@ use crate::store::StoreState;
 
 /// Version of the file that this build writes and reads.
 const VERSION: u32 = 1;
+/// How many peers are kept is not said again for so long.
+const SAID: Duration = Duration::from_secs(10);
 
 pub(crate) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("cluster.json")
@@ -33,6 +35,24 @@ pub(crate) struct InUse {
     /// What an earlier run worked with, until the store has said something.
     remembered: Option<Arc<Cluster>>,
     held: Option<Held>,
+    said: Said,
+}
+
+/// How many peers were said to be kept, and when.
+#[derive(Debug, Default)]
+struct Said(Option<(usize, Instant)>);
+
+impl Said {
+    /// Whether it is worth saying that so many are kept: at first, where they are twice as many, and now and
+    /// then. Nodes that come back one by one are not a line each.
+    fn is_news(&mut self, kept: usize, now: Instant) -> bool {
+        let known = |(count, at): (usize, Instant)| kept < count * 2 && now.duration_since(at) < SAID;
+        let news = !self.0.is_some_and(known);
+        if news {
+            self.0 = Some((kept, now));
+        }
+        news
+    }
 }
 
 /// A cluster to work with.
@@ -48,8 +68,7 @@ pub(crate) struct Admitted {
 impl InUse {
     /// Recalls what an earlier run worked with. A damaged memory is reported and forgotten.
     pub(crate) fn recall(config: &Config) -> Self {
-        let path = path(&config.state_dir);
-        let remembered = read(&path).unwrap_or_else(|error| {
+        let remembered = remembered(&config.state_dir).unwrap_or_else(|error| {
             tracing::warn!(error, "the last cluster is forgotten");
             None
         });
@@ -59,6 +78,7 @@ impl InUse {
             start: Instant::now(),
             remembered,
             held: None,
+            said: Said::default(),
         }
     }
 
@@ -94,13 +114,15 @@ impl InUse {
         format!("{held} until {}", time_of_day(SystemTime::now() + left))
     }
 
-    fn say(&self, held: Option<Held>) {
-        match (self.held, held) {
-            (before, Some(held)) if before != Some(held) => tracing::warn!("{}", self.remark(held)),
-            (Some(before), None) => {
-                tracing::info!(kept = before.kept, "no peer is kept any more: all are listed again, or gone");
-            }
-            _ => {}
+    fn say(&mut self, held: Option<Held>) {
+        if let Some(held) = held.filter(|held| self.held != Some(*held))
+            && self.said.is_news(held.kept, Instant::now())
+        {
+            tracing::warn!("{}", self.remark(held));
+        }
+        if let (Some(before), None) = (self.held, held) {
+            self.said = Said::default();
+            tracing::info!(kept = before.kept, "no peer is kept any more: all are listed again, or gone");
         }
     }
 }
@@ -124,6 +146,14 @@ struct Node {
     address: IpAddr,
     subnets: Vec<IpNetwork>,
     vtep: Mac,
+}
+
+/// What an earlier run worked with.
+///
+/// # Errors
+/// The file is damaged.
+pub(crate) fn remembered(state_dir: &Path) -> Result<Option<Cluster>, String> {
+    read(&path(state_dir))
 }
 
 fn read(path: &Path) -> Result<Option<Cluster>, String> {
@@ -191,6 +221,18 @@ mod tests {
             let e = read(&path(dir.path())).unwrap_err();
             assert!(e.contains("cluster.json"), "{e}");
         }
+    }
+
+    #[test]
+    fn a_thousand_that_go_and_come_back_are_a_few_lines() {
+        let (start, mut said) = (Instant::now(), Said::default());
+        let mut count = |kept: usize, i: u64| said.is_news(kept, start + Duration::from_millis(20 * i));
+        let going = (0..1_000).filter(|i| count(4 + usize::try_from(*i).unwrap(), *i)).count();
+        assert_eq!(going, 8, "4, 8, 16 and so on up to 512");
+        let coming = (1_000..2_000).filter(|i| count(2_000 - usize::try_from(*i).unwrap(), *i)).count();
+        assert_eq!(coming, 2, "one in ten seconds");
+        let flapping = (2_000..2_400).filter(|i| count(7 + usize::try_from(*i % 2).unwrap(), *i)).count();
+        assert_eq!(flapping, 1);
     }
 
     #[test]

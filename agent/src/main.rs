@@ -10,6 +10,7 @@ mod turn;
 mod segments;
 mod pod_routes;
 mod daemon;
+mod collector;
 mod pacing;
 mod complaints;
 mod readable;
@@ -24,6 +25,7 @@ mod cleanup;
 mod run_lock;
 mod state_watch;
 mod check;
+mod install;
 mod output;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::collector::Round;
 use crate::status::Status;
 use crate::turn::Changes;
 
@@ -17,7 +18,7 @@ use crate::turn::Changes;
 const DURATIONS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 type Label = [(&'static str, String); 1];
-type ObjectLabel = [(&'static str, &'static str); 1];
+type KindLabel = [(&'static str, &'static str); 1];
 type ChangeLabels = [(&'static str, &'static str); 2];
 
 /// Counters and gauges, registered once.
@@ -33,13 +34,19 @@ pub(crate) struct Metrics {
     store_loaded: Gauge,
     looked: Gauge,
     peer_problems: Gauge,
-    objects: Family<ObjectLabel, Gauge>,
-    heals: Family<ObjectLabel, Counter>,
+    objects: Family<KindLabel, Gauge>,
+    heals: Family<KindLabel, Counter>,
     pod_mtu: Gauge,
     segment_size: Gauge,
     reconciles: Family<Label, Counter>,
     duration: Histogram,
     changes: Family<ChangeLabels, Counter>,
+    collected: Family<KindLabel, Counter>,
+    repaired: Counter,
+    attachments: Gauge,
+    unrecorded: Gauge,
+    pool_size: Family<Label, Gauge>,
+    pool_used: Family<Label, Gauge>,
 }
 
 impl Metrics {
@@ -63,6 +70,12 @@ impl Metrics {
             reconciles: Family::default(),
             duration: Histogram::new(DURATIONS),
             changes: Family::default(),
+            collected: Family::default(),
+            repaired: Counter::default(),
+            attachments: Gauge::default(),
+            unrecorded: Gauge::default(),
+            pool_size: Family::default(),
+            pool_used: Family::default(),
         };
         registry.register("ready", "1 where the kernel is as it should be", metrics.ready.clone());
         registry.register("problems", "Problems that status shows", metrics.problems.clone());
@@ -87,6 +100,7 @@ impl Metrics {
         );
         metrics.register_more(&mut registry);
         registry.register("changes", "Kernel objects changed, by kind", metrics.changes.clone());
+        metrics.register_pods(&mut registry);
         Self { registry, ..metrics }
     }
 
@@ -137,6 +151,38 @@ impl Metrics {
     pub(crate) fn note_heal(&self, changes: &Changes) {
         for (kind, made, removed) in changes.counts() {
             self.heals.get_or_create(&[("kind", kind)]).inc_by((made + removed) as u64);
+        }
+    }
+
+    fn register_pods(&self, registry: &mut Registry) {
+        registry.register("collected", "What nobody used any more, by kind", self.collected.clone());
+        registry.register("repaired", "Pods whose node's side was put right", self.repaired.clone());
+        registry.register("attachments", "Recorded pod interfaces", self.attachments.clone());
+        registry.register(
+            "unrecorded_interfaces",
+            "Node's ends of living pairs without a record",
+            self.unrecorded.clone(),
+        );
+        registry.register("pool_addresses", "Addresses that pods can have", self.pool_size.clone());
+        registry.register("pool_addresses_used", "Addresses that pods have", self.pool_used.clone());
+    }
+
+    /// Counts one round of collecting; one that was not whole knows nothing of pools and records.
+    pub(crate) fn note_round(&self, round: &Round, whole: bool) {
+        for (kind, count) in round.found.kinds() {
+            self.collected.get_or_create(&[("kind", kind)]).inc_by(count);
+        }
+        self.repaired.inc_by(round.found.repaired);
+        if !whole {
+            return;
+        }
+        let size = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.attachments.set(size(round.attachments));
+        self.unrecorded.set(size(round.unrecorded));
+        for usage in &round.pools {
+            let label = [("subnet", usage.network.to_string())];
+            self.pool_size.get_or_create(&label).set(size(usage.capacity));
+            self.pool_used.get_or_create(&label).set(size(usage.used));
         }
     }
 

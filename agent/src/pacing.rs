@@ -99,10 +99,14 @@ fn less_up_to_a_quarter(full: Duration) -> Duration {
     full - full.mul_f64(0.25 * random_fraction())
 }
 
-/// From 0 to 1; the standard library seeds its hashers at random.
-fn random_fraction() -> f64 {
-    let random = RandomState::new().build_hasher().finish();
-    f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+/// Any number; the standard library seeds its hashers at random.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// From 0 to 1.
+pub(crate) fn random_fraction() -> f64 {
+    f64::from(u32::try_from(random() >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

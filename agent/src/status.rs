@@ -11,6 +11,7 @@ use flatnet_core::overlay::cluster::Cluster;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::collector::Tally;
 use crate::config::Config;
 use crate::in_use::Admitted;
 use crate::store::StoreState;
@@ -40,6 +41,9 @@ pub(crate) struct Status {
     pub(crate) store: Store,
     pub(crate) peers: Vec<Peer>,
     pub(crate) last_change: Option<LastChange>,
+    /// What was collected since the start.
+    #[serde(default)]
+    pub(crate) collected: Tally,
     /// What is wrong with the node; what is wrong with a peer is with that peer.
     pub(crate) problems: Vec<String>,
 }
@@ -70,6 +74,7 @@ pub(crate) struct Pods {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Store {
     pub(crate) kind: String,
     pub(crate) path: PathBuf,
@@ -82,6 +87,15 @@ pub(crate) struct Store {
     /// What about the cluster in use deserves attention.
     #[serde(default)]
     pub(crate) remark: Option<String>,
+    /// Why no pod may be added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) alarm: Option<String>,
+    /// What it holds and nobody can use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) left_out: Vec<String>,
+    /// Since when it does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unreachable_since: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,16 +134,20 @@ impl Status {
             uplink: None,
             pods: None,
             store: Store {
-                kind: "file".to_owned(),
-                path: config.cluster_file.clone(),
+                kind: config.store.kind().to_owned(),
+                path: config.store.to_string().into(),
                 nodes: None,
                 loaded: None,
                 error: None,
                 kept: 0,
                 remark: None,
+                alarm: None,
+                left_out: Vec::new(),
+                unreachable_since: None,
             },
             peers: Vec::new(),
             last_change: None,
+            collected: Tally::default(),
             problems: Vec::new(),
         }
     }
@@ -138,6 +156,14 @@ impl Status {
         self.store.nodes = state.cluster.as_ref().map(|cluster| cluster.nodes.len());
         self.store.loaded = state.loaded.map(seconds);
         self.store.error.clone_from(&state.error);
+        self.store.alarm.clone_from(&state.alarm);
+        self.store.left_out.clone_from(&state.left_out);
+        self.store.unreachable_since = state.unreachable.map(seconds);
+        if let Some(settings) = &state.settings {
+            self.backend.r#type = settings.backend.to_string();
+            self.backend.vni = settings.vni.get();
+            self.backend.port = settings.port;
+        }
     }
 
     /// Takes over what is worked with.
@@ -218,7 +244,9 @@ impl Status {
             .peers
             .iter()
             .filter_map(|peer| Some(format!("peer {}: {}", peer.name, peer.problem.as_ref()?)));
-        store.chain(self.problems.iter().cloned()).chain(peers).collect()
+        let alarm = self.store.alarm.iter().map(|alarm| format!("{alarm}; no pod can be added"));
+        let left_out = self.store.left_out.iter().map(|entry| format!("store: {entry}"));
+        alarm.chain(store).chain(self.problems.iter().cloned()).chain(left_out).chain(peers).collect()
     }
 }
 

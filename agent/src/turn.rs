@@ -79,11 +79,14 @@ impl Changes {
         let (kind, made) = match step {
             Step::CreateVeth(_) | Step::CreateVxlan(_) | Step::CreateIfb(_) => ("devices", true),
             Step::PutRate(..) | Step::AddIngress(_) | Step::Redirect(..) => ("limits", true),
+            Step::DropIngress(_) => ("limits", false),
             Step::DeleteLink(_) => ("devices", false),
             Step::ChangeVxlan(_) | Step::SetLink(..) | Step::Settle(_) => ("device settings", true),
             Step::AddAddr(..) => ("addresses", true),
             Step::DropAddr(..) => ("addresses", false),
-            Step::PutRoute(..) => ("routes", true),
+            Step::PutRoute(..) | Step::PutTableRoute(..) => ("routes", true),
+            Step::PutRule(..) => ("rules", true),
+            Step::DropRule(..) => ("rules", false),
             Step::DropRoute(..) => ("routes", false),
             Step::PutNexthop(_) => ("nexthops", true),
             Step::DropNexthop(_) => ("nexthops", false),
@@ -163,14 +166,21 @@ pub(crate) fn turn<K: Observe>(
         unequal,
         pods,
     };
-    for (step, error) in apply(kernel, &steps, &mut turn.changes) {
-        turn.failed += 1;
-        if turn.failures.len() < DESCRIBED {
-            turn.failures.push(Failure { peer: turn.desired.peer_of(cluster, step), error });
-        }
-    }
+    turn.perform(kernel, cluster, &steps);
     turn.took = start.elapsed();
     Ok(turn)
+}
+
+impl Turn {
+    /// Applies `steps` and notes what became of them.
+    pub(crate) fn perform<K: Observe>(&mut self, kernel: &mut K, cluster: &Cluster, steps: &[Step]) {
+        for (step, error) in apply(kernel, steps, &mut self.changes) {
+            self.failed += 1;
+            if self.failures.len() < DESCRIBED {
+                self.failures.push(Failure { peer: self.desired.peer_of(cluster, step), error });
+            }
+        }
+    }
 }
 
 /// The nftables chain as it should be: read back and put right by the kernel's side, every turn.
@@ -212,7 +222,7 @@ mod tests {
     use flatnet_core::overlay::settings::{Backend, Settings};
 
     use super::*;
-    use crate::config::Interface;
+    use crate::config::{Interface, StoreConfig};
 
     fn config() -> Config {
         Config {
@@ -228,8 +238,10 @@ mod tests {
             state_dir: "/nowhere".into(),
             listen: None,
             masquerade: true,
-            cluster_file: "/nowhere".into(),
+            store: StoreConfig::File("/nowhere".into()),
             guard: Rule::default(),
+            gc: crate::config::Gc { interval: None, grace: 60 },
+            install: None,
         }
     }
 

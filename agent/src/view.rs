@@ -58,7 +58,11 @@ fn text(status: &Status, running: bool, now: u64) -> String {
         "store",
         match (store.nodes, store.loaded) {
             (Some(nodes), Some(at)) => {
-                format!("{} {}: {nodes} nodes, read {} ago", store.kind, store.path.display(), ago(now, at))
+                let silent = store.unreachable_since.map_or(String::new(), |since| {
+                    format!("; unreachable for {}, serving what was there before", ago(now, since))
+                });
+                let read = ago(now, at);
+                format!("{} {}: {nodes} nodes, read {read} ago{silent}", store.kind, store.path.display())
             }
             _ => format!("{} {}: nothing good read yet", store.kind, store.path.display()),
         },
@@ -77,6 +81,9 @@ fn text(status: &Status, running: bool, now: u64) -> String {
     if let Some(change) = &status.last_change {
         let ago = ago(now, change.at);
         lines.push(("changed", format!("{ago} ago in {} ms: {}", change.took_ms, change.changes)));
+    }
+    if !status.collected.is_empty() {
+        lines.push(("gc", status.collected.to_string()));
     }
     let mut out = String::new();
     for (name, value) in lines {
@@ -152,7 +159,8 @@ mod tests {
         "store":{"kind":"file","path":"/c.yaml","nodes":3,"loaded":1001,"error":"/c.yaml: is empty"},
         "peers":[{"name":"n2","address":"192.0.2.2","path":"direct"},
                  {"name":"n3","address":"198.51.100.3","path":"vxlan","problem":"file exists"}],
-        "lastChange":{"at":1002,"tookMs":3,"changes":"routes +2"},"problems":[]}"#;
+        "lastChange":{"at":1002,"tookMs":3,"changes":"routes +2"},
+        "collected":{"attachments":2,"addresses":1,"interfaces":0,"repaired":3},"problems":[]}"#;
 
     #[test]
     fn a_person_sees_all_at_a_glance() {
@@ -165,6 +173,7 @@ mod tests {
             "pods     10.244.1.0/24, MTU 1450, segments 65536",
             "backend  auto: 1 direct, 1 vxlan (device flat.1, VNI 1, port 8472)",
             "changed  4 min ago in 3 ms: routes +2",
+            "gc       collected 2 attachments, 1 addresses; repaired 3 pods",
             "  store: /c.yaml: is empty; the last good cluster stays in use",
             "  peer n3: file exists",
         ] {

@@ -1,67 +1,56 @@
-//! `cni-bench`: what connecting and disconnecting a pod costs, side by side with the reference plugins in
-//! one run.
+//! `cni-bench`: flatnet side by side with others in one run: what connecting a pod costs (`pods`), what it
+//! costs through a real runtime (`runtime`), and what the path between pods carries (`path`).
 //!
 //! Every round runs every contender once, in turning order, so that whatever the machine does meanwhile
-//! falls on all of them. Figures are ratios first: milliseconds belong to a machine.
+//! falls on all of them. Figures are ratios first: milliseconds and gigabits belong to a machine.
 
-mod contender;
-mod field;
+mod cni;
+mod output;
+mod path;
 mod plot;
+mod pods;
+mod runtime;
 mod sample;
-mod table;
-mod usage;
+mod scale;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use clap::Parser;
-use netns_fixtures::NetNs;
-use serde_json::json;
+use clap::{Parser, Subcommand};
 
-use contender::{Contender, Place, Round, Verb};
-use sample::Sample;
-use table::{AtOnce, Report, Row};
-use usage::{Launcher, Usage};
-
-/// Measure ADD and DEL of flatnet against the kernel's own time and against other plugins, as whole
-/// processes.
+/// Measure flatnet side by side with others.
 #[derive(Debug, Parser)]
 #[command(version)]
-struct Args {
-    /// Where the flatnet binary is.
-    #[arg(long, default_value = "target/release")]
-    bin_dir: PathBuf,
-    /// Where `floor` and `launch` are.
-    #[arg(long, default_value = "target/bench")]
-    c_dir: PathBuf,
-    /// Where the reference plugins are.
-    #[arg(long, default_value = "/usr/lib/cni")]
-    reference_dir: PathBuf,
-    /// Netavark.
-    #[arg(long, default_value = "/usr/lib/podman/netavark")]
-    netavark: PathBuf,
-    /// Rounds; each runs every contender once.
-    #[arg(long, default_value_t = 60)]
-    rounds: usize,
-    /// How often a hundred pods are added at once.
-    #[arg(long, default_value_t = 5)]
-    at_once_rounds: usize,
-    /// Only contenders whose name has this in it, beside flatnet and the floors.
-    #[arg(long)]
-    only: Option<String>,
-    /// How the figures are printed.
-    #[arg(long, default_value = "table", value_parser = ["table", "json"])]
-    output: String,
-    /// Draw the medians into this file.
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// ADD and DEL against the kernel's own time and against other plugins, as whole processes.
+    Pods(pods::Args),
+    /// Pods by containerd, against pods on the host's network and pods by other plugins.
+    Runtime(runtime::Args),
+    /// Throughput and latency between pods, against a bridge with plain routes or VXLAN as flannel makes it.
+    Path(path::Args),
+    /// What a cluster of thousands of nodes costs the agent.
+    Agent(scale::Args),
+}
+
+/// What else is measured.
+#[derive(Debug, Subcommand)]
+enum Other {
+    Agent(scale::Args),
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let done = match Cli::parse().what {
+        What::Pods(args) => pods::run(&args),
+        What::Runtime(args) => runtime::run(&args),
+        What::Path(args) => path::run(&args),
+        What::Agent(args) => scale::run(&args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             #[expect(clippy::print_stderr, reason = "the one place that reports failure")]
@@ -71,99 +60,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn run(args: &Args) -> Result<()> {
-    ensure!(args.rounds > 0, "--rounds 0 measures nothing");
-    let state = tempfile::tempdir_in("/dev/shm").context("make a state directory")?;
-    let place = place(args, state.path())?;
-    let mut contenders = field::all(state.path(), &args.c_dir.join("floor"), &args.netavark)?;
-    if let Some(only) = &args.only {
-        let always = [field::PROCESS, field::FLOOR, field::OURS];
-        contenders.retain(|c| always.contains(&c.name.as_str()) || c.name.contains(only));
-    }
-    let rows = rounds(args.rounds, &contenders, &place)?;
-    let at_once = at_once(args.at_once_rounds, &place)?;
-    let report = Report { rounds: args.rounds, rows, at_once };
-    if let Some(file) = &args.svg {
-        plot::draw(&report, file)?;
-    }
-    let text = if args.output == "json" { report.json()? } else { report.to_string() };
-    #[expect(clippy::print_stdout, reason = "the figures are the program's output")]
-    {
-        println!("{text}");
-    }
-    Ok(())
-}
-
-fn place(args: &Args, state: &Path) -> Result<Place> {
-    let program = args.c_dir.join("launch");
-    ensure!(program.exists(), "{} is not there (make bench builds it)", program.display());
-    Ok(Place {
-        launcher: Launcher { program, report: state.join("usage") },
-        plugins: vec![args.bin_dir.clone(), args.reference_dir.clone()],
-        state: state.to_owned(),
-    })
-}
-
-/// Every contender once a round, each time with a pod of its own.
-fn rounds(rounds: usize, contenders: &[Contender], place: &Place) -> Result<Vec<Row>> {
-    let node = NetNs::new().context("make the node's namespace")?;
-    let mut samples: BTreeMap<(Verb, usize), Vec<Usage>> = BTreeMap::new();
-    // The kernel dismantles a namespace in the background, holding the lock that the next measurement
-    // needs: none is let go before the last figure is taken.
-    let mut pods = Vec::new();
-    for round in 0..rounds {
-        for turn in 0..contenders.len() {
-            let index = (round + turn) % contenders.len();
-            let pod = NetNs::new().context("make a pod's namespace")?;
-            let id = format!("bench{round}");
-            for verb in [Verb::Add, Verb::Del] {
-                settle();
-                let cost = contenders[index].run(verb, place, Round { node: &node, pod: &pod, id: &id })?;
-                samples.entry((verb, index)).or_default().push(cost);
-            }
-            pods.push(pod);
-        }
-    }
-    let row = |((verb, index), usages): ((Verb, usize), Vec<Usage>)| Row {
-        verb,
-        name: contenders[index].name.clone(),
-        wall: Sample::of(usages.iter().map(|u| u.wall).collect()),
-        cpu: Sample::of(usages.iter().map(|u| u.cpu).collect()),
-        memory: Sample::of(usages.iter().map(|u| u.memory).collect()),
-    };
-    Ok(samples.into_iter().map(row).collect())
-}
-
-/// Lets the kernel finish what the last contender left it: a deletion that starts while the grace period
-/// of another is running waits for two.
-fn settle() {
-    #[expect(clippy::disallowed_methods, reason = "there is no event for the end of a grace period")]
-    std::thread::sleep(Duration::from_millis(40));
-}
-
-/// A hundred pods at once, on a node of their own each time.
-fn at_once(rounds: usize, place: &Place) -> Result<Vec<AtOnce>> {
-    const PODS: usize = 100;
-    let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    let mut kept = Vec::new();
-    for round in 0..rounds {
-        let state = |name: &str| place.state.join(format!("{name}-at-once-{round}"));
-        let flatnet = json!({ "type": "flatnet", "cniVersion": "1.0.0", "name": "atonce", "mtu": 1500,
-            "stateDir": state("flatnet"), "subnets": ["10.40.0.0/16"] });
-        let ipam = json!({ "type": "host-local", "dataDir": state("bridge"),
-            "ranges": [[{ "subnet": "10.41.0.0/16" }]] });
-        let bridge = json!({ "type": "bridge", "cniVersion": "1.0.0", "name": "atonce", "bridge": "br0",
-            "isGateway": true, "ipam": ipam });
-        for (name, conf) in [("flatnet", flatnet), ("bridge+host-local", bridge)] {
-            let node = NetNs::new()?;
-            let pods = (0..PODS).map(|_| NetNs::new()).collect::<Result<Vec<_>, _>>()?;
-            settle();
-            let ms = contender::all_at_once(&conf, place, &node, &pods)?;
-            times.entry(name).or_default().push(ms);
-            kept.push((node, pods));
-        }
-    }
-    Ok(times.into_iter().map(|(name, all)| AtOnce { name, wall: Sample::of(all), pods: PODS }).collect())
 }

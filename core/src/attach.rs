@@ -6,13 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
+use crate::beside::{own_routes, plan_beside, rules};
 use crate::cni::result::Promise;
-use crate::hostport::PodPorts;
+use crate::hostport::{Holding, PodPorts};
 use crate::link::{AttachmentIds, Mac, SegmentSizes};
 use crate::node::Attachment;
 use crate::shaping;
 use crate::step::{
-    AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Masquerade, Neighbour, Ns, Put, Route, Step,
+    AddrScope, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Masquerade, Neighbour, Ns, Put, Route, Rule, Step,
     VethPair, Via,
 };
 
@@ -45,6 +46,18 @@ pub struct Extras {
     pub segment_size: Option<u32>,
 }
 
+impl Extras {
+    /// What the record of `attachment` holds of it: all that concerns the pod itself.
+    #[must_use]
+    pub fn of(attachment: &Attachment) -> Self {
+        Self {
+            routes: attachment.routes.iter().chain(&attachment.ipam_routes).copied().collect(),
+            sysctls: attachment.sysctls.clone(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Destinations routed through the pod's gateways: the default route of each family, then the extra ones
 /// of a family the pod has.
 #[must_use]
@@ -59,7 +72,7 @@ pub fn pod_destinations(attachment: &Attachment, extra: &[IpNetwork]) -> Vec<(Ip
 }
 
 /// The first address of each family.
-fn families(attachment: &Attachment) -> impl Iterator<Item = IpAddr> + '_ {
+pub(crate) fn families(attachment: &Attachment) -> impl Iterator<Item = IpAddr> + '_ {
     let first = |v4: bool| attachment.addresses.iter().copied().find(move |ip| ip.is_ipv4() == v4);
     [first(true), first(false)].into_iter().flatten()
 }
@@ -72,11 +85,11 @@ fn default_route(ip: IpAddr) -> IpNetwork {
     IpNetwork::new(any, prefix).expect("zero is a prefix length")
 }
 
-fn node_link(attachment: &Attachment) -> LinkRef {
+pub(crate) fn node_link(attachment: &Attachment) -> LinkRef {
     LinkRef::node(attachment.host_ifname.clone())
 }
 
-fn pod_link(attachment: &Attachment) -> LinkRef {
+pub(crate) fn pod_link(attachment: &Attachment) -> LinkRef {
     LinkRef::pod(attachment.ifname.clone())
 }
 
@@ -130,7 +143,7 @@ fn link_local_route(attachment: &Attachment) -> Route {
 /// A forwarding node joins an anycast group for every IPv6 prefix on a link, and leaving one doubles the
 /// time to delete it (`addrconf_leave_anycast`, net/ipv6/addrconf.c). So the node's end has the gateway's
 /// address alone, with a prefix of its own length, and no link-local address made from its MAC.
-fn plan_node(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
+pub(crate) fn plan_node(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     let link = node_link(attachment);
     let mut plan = vec![
         Step::CreateVeth(VethPair {
@@ -167,7 +180,7 @@ fn plan_node(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     plan
 }
 
-fn plan_pod(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
+pub(crate) fn plan_pod(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     let link = pod_link(attachment);
     let mut plan = Vec::new();
     if attachment.addresses.iter().any(IpAddr::is_ipv6) {
@@ -183,18 +196,25 @@ fn plan_pod(attachment: &Attachment, extras: &Extras) -> Vec<Step> {
     }
     for first in families(attachment) {
         let gateway = gateway_of(first);
-        let via = Via::Link(attachment.ifname.clone());
-        let on_link = Route { dst: IpNetwork::from(gateway), via, source: None, metric: None };
         plan.push(Step::PutNeighbour(link.clone(), Neighbour { ip: gateway, mac: attachment.host_mac }));
-        plan.push(Step::PutRoute(Ns::Pod, on_link, Put::New));
     }
-    for (dst, gateway) in pod_destinations(attachment, &extras.routes) {
-        let via = Via::Gateway { gateway, link: attachment.ifname.clone() };
-        plan.push(Step::PutRoute(Ns::Pod, Route { dst, via, source: None, metric: None }, Put::New));
-    }
+    let routes = pod_routes(attachment, &extras.routes).into_iter();
+    plan.extend(routes.map(|route| Step::PutRoute(Ns::Pod, route, Put::New)));
+    plan.extend(plan_beside(attachment, extras));
     let settings = extras.sysctls.iter();
     plan.extend(settings.map(|(k, v)| Step::SetSysctl(Ns::Pod, k.clone(), v.clone())));
     plan
+}
+
+/// The pod's routes: to its gateways, which are on the link, then through them.
+pub(crate) fn pod_routes(attachment: &Attachment, extra: &[IpNetwork]) -> Vec<Route> {
+    let link = || attachment.ifname.clone();
+    let route = |dst, via| Route { dst, via, source: None, metric: attachment.metric };
+    let on_link = |first| route(IpNetwork::from(gateway_of(first)), Via::Link(link()));
+    let mut all: Vec<Route> = families(attachment).map(on_link).collect();
+    let through = pod_destinations(attachment, extra).into_iter();
+    all.extend(through.map(|(dst, gateway)| route(dst, Via::Gateway { gateway, link: link() })));
+    all
 }
 
 /// What people see in `ip link`.
@@ -217,6 +237,16 @@ pub fn plan_del(ids: &AttachmentIds) -> Vec<Step> {
     [ids.host_if.clone(), shaper].map(|name| Step::DeleteLink(LinkRef::node(name))).into()
 }
 
+/// What an attachment whose pod is gone can have left in the kernel: its host ports, and the devices that
+/// do not go with the pod's namespace.
+#[must_use]
+pub fn plan_bury(attachment: &Attachment) -> Vec<Step> {
+    let ids = AttachmentIds::of(&attachment.container, &attachment.ifname);
+    let ports =
+        (!attachment.host_ports.is_empty()).then(|| Step::DropHostPorts(Holding::Of(ids.host_if.clone())));
+    ports.into_iter().chain(plan_del(&ids)).collect()
+}
+
 /// One end of the pair, as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SeenEnd {
@@ -230,12 +260,35 @@ pub struct SeenEnd {
     pub segments: SegmentSizes,
     /// Addresses on it.
     pub addresses: Vec<IpNetwork>,
-    /// Destinations routed through it, each with its gateway.
-    pub routes: Vec<(IpNetwork, Option<IpAddr>)>,
+    /// Routes through it.
+    pub routes: Vec<SeenRoute>,
     /// Permanent neighbours.
     pub neighbours: Vec<Neighbour>,
     /// IPv4 settings of the link, as far as read.
     pub conf: Vec<(Ipv4Conf, u32)>,
+    /// Its alias.
+    pub alias: Option<String>,
+}
+
+/// A route through a link, as the kernel shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenRoute {
+    /// Destination.
+    pub dst: IpNetwork,
+    /// Gateway; `None`: the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Metric.
+    pub metric: u32,
+}
+
+/// Metric of a route to `dst` that was given none: zero, and for IPv6 `IP6_RT_PRIO_USER`
+/// (include/net/ipv6.h).
+#[must_use]
+pub const fn default_metric(dst: &IpNetwork) -> u32 {
+    match dst {
+        IpNetwork::V4(_) => 0,
+        IpNetwork::V6(_) => 1024,
+    }
 }
 
 /// What the kernel shows of an attachment; an end that is not there is `None`.
@@ -245,6 +298,14 @@ pub struct SeenAttachment {
     pub node: Option<SeenEnd>,
     /// The pod's end.
     pub pod: Option<SeenEnd>,
+    /// Whether the pod's `lo` is up.
+    pub loopback_up: bool,
+    /// Settings inside the pod, as far as read, keys with slashes.
+    pub sysctls: BTreeMap<String, String>,
+    /// Routes of the pod's end in the table of its own ([`crate::beside::table_of`]).
+    pub own_routes: Vec<SeenRoute>,
+    /// Rules of the pod that choose a table by source address alone.
+    pub rules: Vec<Rule>,
 }
 
 /// The first thing that is not as ADD made it.
@@ -284,17 +345,23 @@ pub fn check(
     }
     for first in families(attachment) {
         let gateway = gateway_of(first);
-        has(&format!("route on {pod_name}"), &routes(pod), &RouteText(IpNetwork::from(gateway), None))?;
         let neighbour = Neighbour { ip: gateway, mac: attachment.host_mac };
         has(&format!("neighbour on {pod_name}"), &neighbours(pod), &NeighbourText(neighbour))?;
         let ips: Vec<IpAddr> = node.addresses.iter().map(IpNetwork::ip).collect();
         has(&format!("address on {node_name}"), &ips, &gateway)?;
     }
-    for (dst, gateway) in pod_destinations(attachment, extra) {
-        has(&format!("route on {pod_name}"), &routes(pod), &RouteText(dst, Some(gateway)))?;
+    for route in pod_routes(attachment, extra) {
+        has(&format!("route on {pod_name}"), &routes(pod), &RouteText::of(&route))?;
+    }
+    check_beside(&pod_name, attachment, extra, seen)?;
+    for (key, value) in &attachment.sysctls {
+        let found = seen.sysctls.get(key).map_or("nothing", String::as_str);
+        if !is_same_setting(value, found) {
+            same(format!("{key} on pod"), value, found)?;
+        }
     }
     for ip in &attachment.addresses {
-        has(&format!("route on {node_name}"), &routes(node), &RouteText(IpNetwork::from(*ip), None))?;
+        has(&format!("route on {node_name}"), &routes(node), &RouteText::to(IpNetwork::from(*ip), None))?;
         let neighbour = Neighbour { ip: *ip, mac: attachment.mac };
         has(&format!("neighbour on {node_name}"), &neighbours(node), &NeighbourText(neighbour))?;
     }
@@ -302,6 +369,24 @@ pub fn check(
         let found = node.conf.iter().find(|(c, _)| *c == conf).map(|(_, v)| v.to_string());
         let found = found.unwrap_or_else(|| "nothing".to_owned());
         same(format!("{} of {node_name}", conf.as_str()), &value.to_string(), &found)?;
+    }
+    Ok(())
+}
+
+/// What a further interface of the pod has beyond the first.
+fn check_beside(
+    pod_name: &str,
+    attachment: &Attachment,
+    extra: &[IpNetwork],
+    seen: &SeenAttachment,
+) -> Result<(), Difference> {
+    let extras = Extras { routes: extra.to_vec(), ..Extras::default() };
+    let found: Vec<RouteText> = seen.own_routes.iter().map(|route| RouteText(*route)).collect();
+    for route in own_routes(attachment, &extras) {
+        has(&format!("route in the own table of {pod_name}"), &found, &RouteText::of(&route))?;
+    }
+    for rule in rules(attachment) {
+        has(&format!("rule for {pod_name}"), &seen.rules, &rule)?;
     }
     Ok(())
 }
@@ -331,6 +416,11 @@ pub fn check_segments(attachment: &Attachment, size: u32, seen: &SeenAttachment)
     Ok(())
 }
 
+/// The kernel shows lists with tabs, people write them with spaces.
+pub(crate) fn is_same_setting(wanted: &str, found: &str) -> bool {
+    wanted.split_ascii_whitespace().eq(found.split_ascii_whitespace())
+}
+
 fn gone(link: &str) -> Difference {
     Difference { object: format!("link {link}"), expected: "there".to_owned(), found: "gone".to_owned() }
 }
@@ -352,14 +442,31 @@ fn has<T: PartialEq + fmt::Display>(object: &str, all: &[T], one: &T) -> Result<
 }
 
 #[derive(PartialEq)]
-struct RouteText(IpNetwork, Option<IpAddr>);
+struct RouteText(SeenRoute);
+
+impl RouteText {
+    const fn to(dst: IpNetwork, gateway: Option<IpAddr>) -> Self {
+        Self(SeenRoute { dst, gateway, metric: default_metric(&dst) })
+    }
+
+    fn of(route: &Route) -> Self {
+        let gateway = match route.via {
+            Via::Gateway { gateway, .. } => Some(gateway),
+            Via::Link(_) | Via::Nexthop(_) | Via::Unreachable => None,
+        };
+        let metric = route.metric.unwrap_or(default_metric(&route.dst));
+        Self(SeenRoute { dst: route.dst, gateway, metric })
+    }
+}
 
 impl fmt::Display for RouteText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.1 {
-            Some(gateway) => write!(f, "{} via {gateway}", self.0),
-            None => write!(f, "{}", self.0),
+        let SeenRoute { dst, gateway, metric } = self.0;
+        write!(f, "{dst}")?;
+        if let Some(gateway) = gateway {
+            write!(f, " via {gateway}")?;
         }
+        if metric != default_metric(&dst) { write!(f, " metric {metric}") } else { Ok(()) }
     }
 }
 
@@ -373,7 +480,7 @@ impl fmt::Display for NeighbourText {
 }
 
 fn routes(end: &SeenEnd) -> Vec<RouteText> {
-    end.routes.iter().map(|(dst, gateway)| RouteText(*dst, *gateway)).collect()
+    end.routes.iter().map(|route| RouteText(*route)).collect()
 }
 
 fn neighbours(end: &SeenEnd) -> Vec<NeighbourText> {
@@ -396,6 +503,10 @@ pub(crate) mod tests {
             host_ifname: ids.host_if,
             netns: "/run/netns/c1".to_owned(),
             netns_inode: 7,
+            netns_cookie: Some(8),
+            node_cookie: Some(1),
+            boot: Some("b1".to_owned()),
+            made_at: 100,
             addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
             mac: ids.pod_mac,
             host_mac: ids.host_mac,
@@ -403,6 +514,9 @@ pub(crate) mod tests {
             pod: Some("default/web".to_owned()),
             limits: Limits::default(),
             host_ports: Vec::new(),
+            routes: Vec::new(),
+            sysctls: BTreeMap::new(),
+            metric: None,
             ipam_routes: Vec::new(),
             ipam: None,
         }
@@ -425,24 +539,27 @@ pub(crate) mod tests {
         assert_eq!(now, include_str!("../tests/golden/plan_add.txt"), "run with BLESS=1 if meant");
     }
 
+    /// What the kernel shows after ADD of an IPv4 pod.
     fn seen(a: &Attachment) -> SeenAttachment {
         let ip = a.addresses[0];
         let gateway = gateway_of(ip);
         let end = |mac| SeenEnd { up: true, mtu: a.mtu.get(), mac: Some(mac), ..SeenEnd::default() };
+        let route = |dst, gateway| SeenRoute { dst, gateway, metric: 0 };
         SeenAttachment {
             node: Some(SeenEnd {
                 addresses: vec![IpNetwork::from(gateway)],
-                routes: vec![(IpNetwork::from(ip), None)],
+                routes: vec![route(IpNetwork::from(ip), None)],
                 neighbours: vec![Neighbour { ip, mac: a.mac }],
                 conf: HOST_CONF.to_vec(),
                 ..end(a.host_mac)
             }),
             pod: Some(SeenEnd {
                 addresses: vec![IpNetwork::from(ip)],
-                routes: vec![(IpNetwork::from(gateway), None), (default_route(ip), Some(gateway))],
+                routes: vec![route(IpNetwork::from(gateway), None), route(default_route(ip), Some(gateway))],
                 neighbours: vec![Neighbour { ip: gateway, mac: a.host_mac }],
                 ..end(a.mac)
             }),
+            ..SeenAttachment::default()
         }
     }
 

@@ -121,6 +121,19 @@ mod tests {
         }
     }
 
+    /// Rules do not go with the link.
+    #[test]
+    fn a_further_interface_that_fails_leaves_no_rule() {
+        let mut attachment = attach::tests::attachment(&["10.22.0.5"]);
+        attachment.metric = Some(2048);
+        attachment.sysctls.insert("net/core/none".to_owned(), "1".to_owned());
+        let plan = attach::plan_add(&attachment, &Extras::of(&attachment));
+        let mut kernel = Refusing { refuse: HashSet::from([plan.len() - 1]), ..Refusing::default() };
+        execute(&mut kernel, &plan).unwrap_err();
+        assert!(kernel.log.iter().any(|asked| asked.starts_with("delete rule from 10.22.0.5")));
+        assert_eq!(kernel.made, HashSet::new());
+    }
+
     #[test]
     fn what_cannot_be_taken_back_is_named_beside_the_first_error() {
         let total = plan().len();

@@ -1,6 +1,7 @@
 //! Formats that two programs meet on: the node snapshot (agent to plugin) and the attachment record
 //! (plugin to plugin, and to whoever repairs or collects).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -55,6 +56,19 @@ pub struct Attachment {
     pub netns: String,
     /// Inode of that namespace: tells it from a later one at the same path.
     pub netns_inode: u64,
+    /// The kernel's own number of that namespace (`SO_NETNS_COOKIE`, socket(7)). An inode's number is free
+    /// for the next namespace at once, this one is never used again before the next boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_cookie: Option<u64>,
+    /// The same number of the node's namespace: the one that the node's end is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_cookie: Option<u64>,
+    /// The boot it was made in (`/proc/sys/kernel/random/boot_id`): no namespace outlives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+    /// When it was made, in seconds since that boot.
+    #[serde(default)]
+    pub made_at: u64,
     /// The pod's addresses.
     pub addresses: Vec<IpAddr>,
     /// MAC of the pod's end.
@@ -72,6 +86,15 @@ pub struct Attachment {
     /// Ports of the node that lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_ports: Vec<HostPort>,
+    /// Destinations that the configuration routes for it beyond the default route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<IpNetwork>,
+    /// Settings inside the pod, keys with slashes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Metric of its routes, where another interface of the pod has the plain default route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
     /// Destinations routed for it beyond the configuration's own, as a third-party IPAM plugin asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ipam_routes: Vec<IpNetwork>,

@@ -16,8 +16,8 @@ pub const MAX_SLOTS: u64 = 1 << 16;
 pub struct Slot {
     /// Tag of the owner ([`crate::link::AttachmentIds::owner`]); zero: nobody.
     pub owner: u64,
-    /// When it was freed, in seconds since boot; zero: never used.
-    pub freed_at: u64,
+    /// When its owner took it, or the last one left it, in seconds since boot; zero: never used.
+    pub since: u64,
 }
 
 /// The usable addresses of a subnet.
@@ -122,12 +122,12 @@ impl Search {
             return false;
         }
         // A stamp from the future (an edited or foreign file) counts as just freed.
-        let rested = self.now.saturating_sub(slot.freed_at);
-        if slot.freed_at == 0 || rested >= self.cooldown {
+        let rested = self.now.saturating_sub(slot.since);
+        if slot.since == 0 || rested >= self.cooldown {
             return true;
         }
-        if self.coolest.is_none_or(|(freed_at, _)| slot.freed_at < freed_at) {
-            self.coolest = Some((slot.freed_at, number));
+        if self.coolest.is_none_or(|(since, _)| slot.since < since) {
+            self.coolest = Some((slot.since, number));
         }
         false
     }
@@ -178,7 +178,7 @@ mod tests {
         } else {
             search.last_resort()?
         };
-        slots[usize::try_from(at).unwrap()] = Slot { owner: 9, freed_at: 0 };
+        slots[usize::try_from(at).unwrap()] = Slot { owner: 9, since: 0 };
         *cursor = at;
         Some(at)
     }
@@ -205,21 +205,21 @@ mod tests {
                 if get {
                     let rested = (s.first()..=s.last()).any(|i| {
                         let slot = slots[usize::try_from(i).unwrap()];
-                        slot.owner == 0 && (slot.freed_at == 0 || now - slot.freed_at >= 30)
+                        slot.owner == 0 && (slot.since == 0 || now - slot.since >= 30)
                     });
                     let before = slots.clone();
                     match take(&s, &mut slots, &mut cursor, now) {
                         Some(got) => {
                             prop_assert!(!held.contains(&got));
                             let was = before[usize::try_from(got).unwrap()];
-                            prop_assert!(!rested || was.freed_at == 0 || now - was.freed_at >= 30);
+                            prop_assert!(!rested || was.since == 0 || now - was.since >= 30);
                             held.push(got);
                         }
                         None => prop_assert_eq!(held.len(), 14),
                     }
                 } else if !held.is_empty() {
                     let freed = held.swap_remove(pick % held.len());
-                    slots[usize::try_from(freed).unwrap()] = Slot { owner: 0, freed_at: now };
+                    slots[usize::try_from(freed).unwrap()] = Slot { owner: 0, since: now };
                 }
             }
         }

@@ -21,23 +21,48 @@ pub fn device(host_if: &IfName) -> IfName {
 /// What makes the limits of a new attachment; nothing where there are none.
 #[must_use]
 pub fn plan(attachment: &Attachment) -> Vec<Step> {
-    let link = LinkRef::node(attachment.host_ifname.clone());
+    let mut plan = to_pod(attachment);
+    plan.extend(from_pod(attachment));
+    plan
+}
+
+/// What is left to do where the kernel shows `seen`.
+#[must_use]
+pub fn plan_repair(attachment: &Attachment, seen: SeenLimits) -> Vec<Step> {
+    let Limits { to_pod: to, from_pod: from } = attachment.limits;
     let mut plan = Vec::new();
-    if let Some(rate) = attachment.limits.to_pod {
-        plan.push(Step::PutRate(link.clone(), rate));
+    if !is_held(to, seen.to_pod) {
+        plan.extend(to_pod(attachment));
     }
-    if let Some(rate) = attachment.limits.from_pod {
-        let name = device(&attachment.host_ifname);
-        let shaper = LinkRef::node(name.clone());
-        plan.push(Step::CreateIfb(Ifb { name: name.clone(), mtu: attachment.mtu.get() }));
-        let quiet = LinkChange { link_local: Some(LinkLocal::None), ..LinkChange::default() };
-        plan.push(Step::SetLink(shaper.clone(), quiet));
-        plan.push(Step::PutRate(shaper.clone(), rate));
-        plan.push(Step::SetLink(shaper, LinkChange { up: Some(true), ..LinkChange::default() }));
-        plan.push(Step::AddIngress(link.clone()));
-        plan.push(Step::Redirect(link, name));
+    if !is_held(from, seen.from_pod) || (from.is_some() && !seen.redirected) {
+        // A classifier that is left would go on sending everything where it did.
+        plan.push(Step::DropIngress(LinkRef::node(attachment.host_ifname.clone())));
+        plan.push(Step::DeleteLink(LinkRef::node(device(&attachment.host_ifname))));
+        plan.extend(from_pod(attachment));
     }
     plan
+}
+
+fn to_pod(attachment: &Attachment) -> Vec<Step> {
+    let link = LinkRef::node(attachment.host_ifname.clone());
+    attachment.limits.to_pod.map(|rate| Step::PutRate(link, rate)).into_iter().collect()
+}
+
+fn from_pod(attachment: &Attachment) -> Vec<Step> {
+    let Some(rate) = attachment.limits.from_pod else { return Vec::new() };
+    let link = LinkRef::node(attachment.host_ifname.clone());
+    let name = device(&attachment.host_ifname);
+    let shaper = LinkRef::node(name.clone());
+    let quiet = LinkChange { link_local: Some(LinkLocal::None), ..LinkChange::default() };
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    vec![
+        Step::CreateIfb(Ifb { name: name.clone(), mtu: attachment.mtu.get() }),
+        Step::SetLink(shaper.clone(), quiet),
+        Step::PutRate(shaper.clone(), rate),
+        Step::SetLink(shaper, up),
+        Step::AddIngress(link.clone()),
+        Step::Redirect(link, name),
+    ]
 }
 
 /// The limits that the kernel shows.
@@ -47,7 +72,7 @@ pub struct SeenLimits {
     pub to_pod: Option<Rate>,
     /// What shapes the intermediate device.
     pub from_pod: Option<Rate>,
-    /// Whether what arrives on the node's end is sent through that device.
+    /// Whether what arrives on the node's end is sent through that device, and that is up.
     pub redirected: bool,
 }
 
@@ -62,7 +87,7 @@ pub fn check(host_if: &IfName, limits: Limits, seen: SeenLimits) -> Result<(), D
         [("towards", limits.to_pod, seen.to_pod), ("from", limits.from_pod, seen.from_pod)]
     {
         let Some(limit) = limit else { continue };
-        if !found.is_some_and(|found| alike(limit, found)) {
+        if !is_held(Some(limit), found) {
             same(format!("limit {direction} the pod of {host_if}"), &limit.to_string(), &text(found))?;
         }
     }
@@ -71,6 +96,10 @@ pub fn check(host_if: &IfName, limits: Limits, seen: SeenLimits) -> Result<(), D
         same(format!("way from the pod of {host_if}"), way(true), way(seen.redirected))?;
     }
     Ok(())
+}
+
+fn is_held(limit: Option<Rate>, found: Option<Rate>) -> bool {
+    limit.is_none_or(|limit| found.is_some_and(|found| alike(limit, found)))
 }
 
 /// The kernel keeps a burst as the time it takes (`psched_l2t_ns`, include/net/sch_generic.h), so it comes
@@ -103,6 +132,22 @@ mod tests {
         let from_pod = plan(&limited(Limits { to_pod: None, from_pod: rate }));
         assert!(matches!(from_pod.first(), Some(Step::CreateIfb(_))), "{from_pod:?}");
         assert!(matches!(from_pod.last(), Some(Step::Redirect(..))), "{from_pod:?}");
+    }
+
+    #[test]
+    fn only_the_direction_that_lost_its_limit_is_repaired() {
+        let rate = Rate::new(1_000_000, None);
+        let limited = limited(Limits { to_pod: Some(rate), from_pod: Some(rate) });
+        let all = SeenLimits { to_pod: Some(rate), from_pod: Some(rate), redirected: true };
+        assert_eq!(plan_repair(&limited, all), []);
+        let to_pod = plan_repair(&limited, SeenLimits { to_pod: None, ..all });
+        assert!(matches!(to_pod.as_slice(), [Step::PutRate(..)]), "{to_pod:?}");
+        for seen in [SeenLimits { from_pod: None, ..all }, SeenLimits { redirected: false, ..all }] {
+            let from_pod = plan_repair(&limited, seen);
+            assert!(matches!(from_pod.first(), Some(Step::DropIngress(_))), "{from_pod:?}");
+            assert_eq!(from_pod[2..], plan(&limited)[1..]);
+        }
+        assert_eq!(plan_repair(&attachment(&["10.22.0.5"]), SeenLimits::default()), []);
     }
 
     #[test]

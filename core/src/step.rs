@@ -90,6 +90,17 @@ pub struct Route {
     pub metric: Option<u32>,
 }
 
+/// A rule that sends what has this source address to a table of its own (ip-rule(8)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rule {
+    /// The source address.
+    pub from: IpAddr,
+    /// The table.
+    pub table: u32,
+    /// When it is looked at: lower numbers first.
+    pub priority: u32,
+}
+
 /// A nexthop object: routes refer to it by number, which keeps inserting linear in the number of nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Nexthop {
@@ -253,6 +264,8 @@ pub enum Step {
     PutRate(LinkRef, Rate),
     /// Give a link a hook for what arrives on it.
     AddIngress(LinkRef),
+    /// Take that hook away, with whatever it sends elsewhere.
+    DropIngress(LinkRef),
     /// Send everything that arrives on a link of the node through another one first.
     Redirect(LinkRef, IfName),
     /// Change local address, uplink and learning of a VXLAN device while it works.
@@ -272,6 +285,12 @@ pub enum Step {
     PutRoute(Ns, Route, Put),
     /// Remove a route.
     DropRoute(Ns, Route),
+    /// Put a route into another table than the main one, in place of any of its key. It goes with its link.
+    PutTableRoute(Ns, u32, Route),
+    /// Put a rule.
+    PutRule(Ns, Rule),
+    /// Remove a rule.
+    DropRule(Ns, Rule),
     /// Put a nexthop object of the node.
     PutNexthop(Nexthop),
     /// Remove a nexthop object of the node, and with it every route through it.
@@ -347,6 +366,7 @@ impl Step {
             Self::SetLink(l, _)
             | Self::PutRate(l, _)
             | Self::AddIngress(l)
+            | Self::DropIngress(l)
             | Self::Redirect(l, _)
             | Self::Settle(l)
             | Self::DeleteLink(l)
@@ -356,7 +376,12 @@ impl Step {
             | Self::DropNeighbour(l, _)
             | Self::PutFdb(l, _)
             | Self::DropFdb(l, _) => l.ns,
-            Self::PutRoute(ns, ..) | Self::DropRoute(ns, _) | Self::SetSysctl(ns, ..) => *ns,
+            Self::PutRoute(ns, ..)
+            | Self::DropRoute(ns, _)
+            | Self::PutTableRoute(ns, ..)
+            | Self::PutRule(ns, _)
+            | Self::DropRule(ns, _)
+            | Self::SetSysctl(ns, ..) => *ns,
         }
     }
 
@@ -370,6 +395,7 @@ impl Step {
             Self::CreateIfb(ifb) => Some(Self::DeleteLink(LinkRef::node(ifb.name.clone()))),
             Self::AddAddr(link, addr, _) => Some(Self::DropAddr(link.clone(), *addr)),
             Self::PutRoute(ns, route, _) => Some(Self::DropRoute(*ns, route.clone())),
+            Self::PutRule(ns, rule) => Some(Self::DropRule(*ns, *rule)),
             Self::PutNexthop(nexthop) => Some(Self::DropNexthop(nexthop.clone())),
             Self::PutNeighbour(link, neighbour) => Some(Self::DropNeighbour(link.clone(), *neighbour)),
             Self::PutFdb(link, fdb) => Some(Self::DropFdb(link.clone(), *fdb)),
@@ -380,11 +406,14 @@ impl Step {
             | Self::SetLink(..)
             | Self::PutRate(..)
             | Self::AddIngress(_)
+            | Self::DropIngress(_)
             | Self::Redirect(..)
             | Self::Settle(_)
             | Self::DeleteLink(_)
             | Self::DropAddr(..)
             | Self::DropRoute(..)
+            | Self::PutTableRoute(..)
+            | Self::DropRule(..)
             | Self::DropNexthop(_)
             | Self::DropNeighbour(..)
             | Self::DropFdb(..)
@@ -427,6 +456,12 @@ impl fmt::Display for Route {
     }
 }
 
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from {} lookup {}", self.from, self.table)
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -435,6 +470,7 @@ impl fmt::Display for Step {
             Self::CreateIfb(ifb) => write!(f, "create ifb {}", ifb.name),
             Self::PutRate(link, rate) => write!(f, "limit {link} to {rate}"),
             Self::AddIngress(link) => write!(f, "add ingress hook to {link}"),
+            Self::DropIngress(link) => write!(f, "delete ingress hook of {link}"),
             Self::Redirect(link, to) => write!(f, "redirect what arrives on {link} through {to}"),
             Self::ChangeVxlan(v) => write!(f, "move vxlan {} to {} on {}", v.name, v.local, v.uplink),
             Self::SetLink(link, change) => write!(f, "set {link}{change}"),
@@ -444,6 +480,9 @@ impl fmt::Display for Step {
             Self::DropAddr(link, addr) => write!(f, "delete address {addr} from {link}"),
             Self::PutRoute(ns, route, _) => write!(f, "add route {route} on {ns}"),
             Self::DropRoute(ns, route) => write!(f, "delete route {route} on {ns}"),
+            Self::PutTableRoute(ns, table, route) => write!(f, "add route {route} table {table} on {ns}"),
+            Self::PutRule(ns, rule) => write!(f, "add rule {rule} on {ns}"),
+            Self::DropRule(ns, rule) => write!(f, "delete rule {rule} on {ns}"),
             Self::PutNexthop(n) => write!(f, "add nexthop {} via {} dev {}", n.id, n.gateway, n.link),
             Self::DropNexthop(n) => write!(f, "delete nexthop {} via {} dev {}", n.id, n.gateway, n.link),
             Self::PutNeighbour(link, n) => write!(f, "add neighbour {} at {} to {link}", n.ip, n.mac),

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use flatnet_core::kernel::{Kernel, KernelError};
 use flatnet_core::step::{LinkRef, Ns, Outcome, Step, Via};
-use nix::libc::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, ESRCH};
+use nix::libc::{EADDRNOTAVAIL, EEXIST, EINVAL, ENODEV, ENOENT, ESRCH};
 
 use crate::batch::{Answer, Netlink, Request};
 use crate::netns::{NetnsError, NetnsFd};
@@ -68,6 +68,12 @@ impl NetlinkKernel {
             (Ns::Pod, Some(pod)) => Ok(&mut pod.netlink),
             (Ns::Pod, None) => Err(KernelError::new("reach the pod", "no pod namespace is open")),
         }
+    }
+
+    /// The pod's namespace.
+    #[must_use]
+    pub fn pod_namespace(&self) -> Option<&NetnsFd> {
+        self.pod.as_ref().map(|pod| &pod.ns)
     }
 
     fn pod_fd(&self) -> RawFd {
@@ -176,6 +182,12 @@ impl NetlinkKernel {
                 let index = self.via_index(step, *ns, &route.via, known)?.ok_or_else(|| no_link(step))?;
                 msg::route::put(route, index, *mode)
             }
+            Step::PutTableRoute(ns, table, route) => {
+                let index = self.via_index(step, *ns, &route.via, known)?.ok_or_else(|| no_link(step))?;
+                msg::route::put_in_table(*table, route, index)
+            }
+            Step::PutRule(_, rule) => msg::rule::put(rule),
+            Step::DropRule(_, rule) => msg::rule::remove(rule),
             Step::PutNexthop(nexthop) => {
                 let index = self.must_index(step, &LinkRef::node(nexthop.link.clone()), known)?;
                 msg::nexthop::put(nexthop, index)
@@ -186,6 +198,7 @@ impl NetlinkKernel {
                 None => return Ok(Prepared::AlreadyGone),
             },
             Step::DeleteLink(link)
+            | Step::DropIngress(link)
             | Step::DropAddr(link, _)
             | Step::DropNeighbour(link, _)
             | Step::DropFdb(link, _) => match self.index(step, link, known)? {
@@ -387,6 +400,7 @@ fn about_link(step: &Step, index: u32) -> Request {
 
 fn removal(step: &Step, index: u32) -> Request {
     match step {
+        Step::DropIngress(_) => msg::tc::remove_ingress(index),
         Step::DropAddr(_, addr) => msg::addr::remove(index, *addr),
         Step::DropNeighbour(_, neighbour) => msg::neigh::remove(index, neighbour),
         Step::DropFdb(_, fdb) => msg::neigh::remove_fdb(index, fdb),
@@ -406,11 +420,16 @@ fn read_answer(step: &Step, answer: Answer) -> Result<Outcome, KernelError> {
     };
     let harmless = match step {
         // The kernel's key is (link, address, prefix length): the same key is the same address.
-        Step::AddAddr(..) if refusal.errno == EEXIST => Some(Outcome::AlreadySo),
+        // Nor can there be two rules that are the same in everything (`rule_exists`, net/core/fib_rules.c).
+        Step::AddAddr(..) | Step::PutRule(..) if refusal.errno == EEXIST => Some(Outcome::AlreadySo),
         Step::DeleteLink(_) if refusal.errno == ENODEV => Some(Outcome::AlreadyGone),
         Step::DropAddr(..) if matches!(refusal.errno, EADDRNOTAVAIL | ENODEV) => Some(Outcome::AlreadyGone),
+        // Another hook than ours is EINVAL (`tc_get_qdisc`, net/sched/sch_api.c).
+        Step::DropIngress(_) if matches!(refusal.errno, ENOENT | EINVAL | ENODEV) => {
+            Some(Outcome::AlreadyGone)
+        }
         Step::DropRoute(..) if matches!(refusal.errno, ESRCH | ENODEV) => Some(Outcome::AlreadyGone),
-        Step::DropNexthop(_) | Step::DropNeighbour(..) | Step::DropFdb(..)
+        Step::DropNexthop(_) | Step::DropNeighbour(..) | Step::DropFdb(..) | Step::DropRule(..)
             if matches!(refusal.errno, ENOENT | ENODEV) =>
         {
             Some(Outcome::AlreadyGone)

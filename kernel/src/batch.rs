@@ -23,6 +23,8 @@ const DUMP_ATTEMPTS: usize = 10;
 const DEADLINE_SECONDS: i64 = 5;
 const HEADER: usize = 16;
 const EXTACK_MSG: u16 = 1;
+/// include/uapi/asm-generic/socket.h; the same number on every architecture but parisc and sparc.
+const SO_NETNS_COOKIE: i32 = 71;
 
 /// One request, ready to be framed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +87,28 @@ impl Netlink {
     /// The kernel refuses.
     pub fn open_netfilter() -> io::Result<Self> {
         Self::open_protocol(netlink_sys::protocols::NETLINK_NETFILTER)
+    }
+
+    /// The number of the network namespace it was opened in (`SO_NETNS_COOKIE`, socket(7), Linux 5.14):
+    /// never given to another one before the next boot.
+    ///
+    /// # Errors
+    /// The kernel does not know such numbers.
+    pub fn namespace_cookie(&self) -> io::Result<u64> {
+        let mut cookie = 0u64;
+        let mut length = nix::libc::socklen_t::try_from(size_of::<u64>()).unwrap_or_default();
+        // SAFETY: `cookie` has the eight bytes that `length` says, and both live across the call.
+        #[expect(unsafe_code, reason = "nix knows no such option")]
+        let result = unsafe {
+            nix::libc::getsockopt(
+                self.as_raw_fd(),
+                nix::libc::SOL_SOCKET,
+                SO_NETNS_COOKIE,
+                std::ptr::from_mut(&mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
     }
 
     fn open_protocol(protocol: isize) -> io::Result<Self> {

@@ -86,19 +86,19 @@ impl Events {
         Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BUFFER), subject })
     }
 
-    /// Reads all that is queued and tells whether to look again. A queue that overran is a reason to.
+    /// Reads all that is queued and tells who is to look again. A queue that overran is a reason for all to.
     ///
     /// # Errors
     /// The socket is broken.
-    pub fn drain(&mut self) -> io::Result<bool> {
-        let mut look = false;
+    pub fn drain(&mut self) -> io::Result<Heard> {
+        let mut heard = Heard::default();
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, 0) {
-                Ok(_) => look |= self.subject.any_relevant(&self.buffer),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(look),
+                Ok(_) => heard |= self.subject.hear(&self.buffer),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(heard),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.raw_os_error() == Some(ENOBUFS) => look = true,
+                Err(e) if e.raw_os_error() == Some(ENOBUFS) => heard = Heard { node: true, pods: true },
                 Err(e) => return Err(e),
             }
         }
@@ -117,6 +117,31 @@ impl AsRawFd for Events {
     }
 }
 
+/// Whom changes may concern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// What the agent itself made, or what that rests on.
+    pub node: bool,
+    /// The node's side of pods.
+    pub pods: bool,
+}
+
+impl Heard {
+    const NODE: Self = Self { node: true, pods: false };
+    const PODS: Self = Self { node: false, pods: true };
+
+    const fn node_if(node: bool) -> Self {
+        Self { node, pods: false }
+    }
+}
+
+impl std::ops::BitOrAssign for Heard {
+    fn bitor_assign(&mut self, other: Self) {
+        self.node |= other.node;
+        self.pods |= other.pods;
+    }
+}
+
 /// What links are, by index, as far as somebody asked. Forgotten whenever a link of the node changes.
 #[derive(Debug, Default)]
 struct Links(HashMap<u32, Link>);
@@ -132,16 +157,16 @@ enum Link {
 }
 
 impl Subject {
-    fn any_relevant(&mut self, mut datagram: &[u8]) -> bool {
-        let mut any = false;
+    fn hear(&mut self, mut datagram: &[u8]) -> Heard {
+        let mut heard = Heard::default();
         while let Some((message, rest)) = split(datagram) {
-            any |= match self {
-                Self::Routing(links) => links.is_relevant(message.kind, message.flags, message.body),
-                Self::Table => names_our_table(message.body),
+            heard |= match self {
+                Self::Routing(links) => links.hear(message.kind, message.flags, message.body),
+                Self::Table => Heard { node: names_our_table(message.body), pods: false },
             };
             datagram = rest;
         }
-        any
+        heard
     }
 }
 
@@ -155,9 +180,9 @@ fn names_our_table(body: &[u8]) -> bool {
 }
 
 impl Links {
-    /// Whether a change may concern what is ours. Pods come and go without the agent: their links and
-    /// host routes are the plugin's. When in doubt the answer is yes.
-    fn is_relevant(&mut self, kind: u16, flags: u16, body: &[u8]) -> bool {
+    /// Whom a change may concern. Pods come and go without the agent: their links and host routes are the
+    /// plugin's. When in doubt the answer is yes.
+    fn hear(&mut self, kind: u16, flags: u16, body: &[u8]) -> Heard {
         // Whoever replaces an object may have replaced ours, and only theirs is announced.
         let replaced = flags & NLM_F_REPLACE != 0;
         match kind {
@@ -169,33 +194,45 @@ impl Links {
                 } else {
                     self.0.clear();
                 }
-                !pod
+                if pod { Heard::PODS } else { Heard::NODE }
             }
             // struct ifaddrmsg: family, prefix length, flags, scope, index
-            RTM_NEWADDR | RTM_DELADDR => word(body, 4).is_none_or(|index| self.of(index) != Link::Pod),
+            RTM_NEWADDR | RTM_DELADDR => match word(body, 4).map(|index| self.of(index)) {
+                Some(Link::Pod) => Heard::PODS,
+                Some(Link::Tunnel | Link::Other) | None => Heard::NODE,
+            },
             RTM_NEWROUTE | RTM_DELROUTE => {
                 // struct rtmsg: family, dst_len, src_len, tos, table, protocol
                 let ours = body.get(5) == Some(&ROUTE_PROTOCOL);
-                match (matches!(body, [2, 32, ..] | [10, 128, ..]), kind) {
+                Heard::node_if(match (matches!(body, [2, 32, ..] | [10, 128, ..]), kind) {
                     // A pod that went took its link along; one that is there wants its route back.
                     (true, RTM_DELROUTE) => ours && route_link(body).is_some_and(is_there),
                     (true, _) => false,
                     (false, _) => replaced || ours,
-                }
+                })
             }
             // struct nhmsg: family, scope, protocol
-            RTM_NEWNEXTHOP | RTM_DELNEXTHOP => replaced || body.get(2) == Some(&ROUTE_PROTOCOL),
+            RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
+                Heard::node_if(replaced || body.get(2) == Some(&ROUTE_PROTOCOL))
+            }
             // struct ndmsg: family, padding, ifindex
-            RTM_NEWNEIGH | RTM_DELNEIGH => word(body, 4).is_none_or(|index| self.of(index) == Link::Tunnel),
+            RTM_NEWNEIGH | RTM_DELNEIGH => match word(body, 4).map(|index| self.of(index)) {
+                Some(Link::Tunnel) | None => Heard::NODE,
+                Some(Link::Pod) if kind == RTM_DELNEIGH => Heard::PODS,
+                Some(Link::Pod | Link::Other) => Heard::default(),
+            },
             RTM_NEWNETCONF | RTM_DELNETCONF => {
                 let index = NlasIterator::new(body.get(4..).unwrap_or_default())
                     .flatten()
                     .find(|nla| nla.kind() == NETCONFA_IFINDEX)
                     .and_then(|nla| word(nla.value(), 0));
                 // Negative indexes mean all links.
-                index.is_none_or(|index| i32::try_from(index).is_err() || self.of(index) != Link::Pod)
+                match index.filter(|index| i32::try_from(*index).is_ok()).map(|index| self.of(index)) {
+                    Some(Link::Pod) => Heard::PODS,
+                    Some(Link::Tunnel | Link::Other) | None => Heard::NODE,
+                }
             }
-            _ => true,
+            _ => Heard::NODE,
         }
     }
 
@@ -233,14 +270,18 @@ fn word(data: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn relevant(kind: u16, flags: u16, body: &[u8]) -> bool {
+    fn hear(kind: u16, flags: u16, body: &[u8]) -> Heard {
         let mut datagram = Vec::new();
         datagram.extend(u32::try_from(16 + body.len()).unwrap().to_ne_bytes());
         datagram.extend(kind.to_ne_bytes());
         datagram.extend(flags.to_ne_bytes());
         datagram.extend([0; 8]);
         datagram.extend(body);
-        Subject::Routing(Links::default()).any_relevant(&datagram)
+        Subject::Routing(Links::default()).hear(&datagram)
+    }
+
+    fn relevant(kind: u16, flags: u16, body: &[u8]) -> bool {
+        hear(kind, flags, body).node
     }
 
     fn link(name: &str) -> Vec<u8> {
@@ -253,8 +294,8 @@ mod tests {
     }
 
     #[test]
-    fn pods_coming_and_going_wake_nobody() {
-        assert!(!relevant(RTM_NEWLINK, 0, &link("fnuugbpipskpd6c")));
+    fn pods_coming_and_going_do_not_wake_the_reconciler() {
+        assert_eq!(hear(RTM_NEWLINK, 0, &link("fnuugbpipskpd6c")), Heard::PODS);
         assert!(!relevant(RTM_DELROUTE, 0, &[2, 32, 0, 0, 254, ROUTE_PROTOCOL]));
         assert!(!relevant(RTM_DELROUTE, 0, &[10, 128, 0, 0, 254, ROUTE_PROTOCOL]));
         assert!(!relevant(RTM_NEWNEIGH, 0, &[2, 0, 0, 0, 255, 255, 255, 127, 0, 0, 0, 0]));
@@ -272,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_cut_message_ends_the_datagram() {
-        assert!(!Subject::Routing(Links::default()).any_relevant(&[200, 0, 0, 0, 16, 0]));
+        assert!(!Subject::Routing(Links::default()).hear(&[200, 0, 0, 0, 16, 0]).node);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod netns;
 pub mod batch;
 pub mod sysctl;
 pub mod facts;
+pub mod attachment;
 pub mod nat;
 mod conntrack;
 mod tunnel_filter;

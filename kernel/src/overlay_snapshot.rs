@@ -20,17 +20,11 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, R
 
 use crate::apply::NetlinkKernel;
 use crate::batch::Netlink;
-use crate::facts::{self, SeenLink};
+use crate::facts::{self, ELSEWHERE, SeenLink};
 use crate::{msg, read, sysctl, tunnel_filter};
 
 /// Metric of an IPv6 route that was given none (`IP6_RT_PRIO_USER`, include/net/ipv6.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
-/// Addresses that only a default route leads to: reserved for ever (RFC 1112, section 4), and returned to
-/// the pool (RFC 3701).
-const ELSEWHERE: [IpAddr; 2] = [
-    IpAddr::V4(std::net::Ipv4Addr::new(240, 0, 0, 1)),
-    IpAddr::V6(std::net::Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1)),
-];
 
 impl Observe for NetlinkKernel {
     fn snapshot(&mut self) -> Result<Snapshot, KernelError> {
@@ -66,6 +60,21 @@ impl Observe for NetlinkKernel {
             filter,
             chains,
         })
+    }
+}
+
+impl NetlinkKernel {
+    /// Reads links, their addresses and those of default routes: a small part of [`Observe::snapshot`],
+    /// the rest of which stays empty.
+    ///
+    /// # Errors
+    /// Something could not be read.
+    pub fn uplinks(&mut self) -> Result<Snapshot, KernelError> {
+        let netlink = self.netlink(Ns::Node)?;
+        let failed = |what: &'static str| move |e: io::Error| KernelError::from_io(what, &e);
+        let links = Links::read(netlink).map_err(failed("read links"))?;
+        let default_links = default_links(netlink, &links).map_err(failed("look up default routes"))?;
+        Ok(Snapshot { links: links.into_links(), default_links, ..Snapshot::default() })
     }
 }
 

@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 
 use flatnet_core::link::{Mac, SegmentSizes};
-use flatnet_core::step::Neighbour;
+use flatnet_core::step::{Neighbour, Rule};
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{DecodeError, Parseable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 
 use crate::facts::{SeenLink, SeenRoute};
 
@@ -26,7 +27,10 @@ pub(crate) fn link_message(message: &LinkMessage) -> SeenLink {
         mtu: 0,
         mac: None,
         segments: SegmentSizes::default(),
+        alias: None,
+        paired: false,
     };
+    let (mut other_end, mut is_veth) = (0, false);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => seen.name.clone_from(name),
@@ -37,9 +41,13 @@ pub(crate) fn link_message(message: &LinkMessage) -> SeenLink {
             LinkAttribute::TsoMaxSize(size) => seen.segments.most = *size,
             LinkAttribute::Mtu(mtu) => seen.mtu = *mtu,
             LinkAttribute::Address(bytes) => seen.mac = bytes.as_slice().try_into().ok().map(Mac),
+            LinkAttribute::IfAlias(alias) => seen.alias = Some(alias.clone()),
+            LinkAttribute::Link(index) => other_end = *index,
+            LinkAttribute::LinkInfo(infos) => is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
             _ => {}
         }
     }
+    seen.paired = is_veth && other_end != 0;
     seen
 }
 
@@ -49,18 +57,35 @@ pub(crate) fn route(body: &[u8]) -> Result<SeenRoute, DecodeError> {
         AddressFamily::Inet6 => IpAddr::from([0u16; 8]),
         _ => IpAddr::from([0u8; 4]),
     };
-    let (mut dst, mut gateway, mut link_index) = (any, None, None);
+    let (mut dst, mut gateway, mut metric, mut link_index) = (any, None, 0, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => dst = ip(address).unwrap_or(any),
             RouteAttribute::Gateway(address) => gateway = ip(address),
             RouteAttribute::Oif(index) => link_index = Some(*index),
+            RouteAttribute::Priority(priority) => metric = *priority,
             _ => {}
         }
     }
     let dst = IpNetwork::new(dst, message.header.destination_prefix_length)
         .map_err(|e| DecodeError::from(e.to_string()))?;
-    Ok(SeenRoute { dst, gateway, link_index })
+    Ok(SeenRoute { dst, gateway, metric, link_index })
+}
+
+/// A rule that chooses a table by source address alone, as far as we read it.
+pub(crate) fn source_rule(body: &[u8]) -> Result<Option<Rule>, DecodeError> {
+    let message = RuleMessage::parse(body)?;
+    let (mut from, mut table, mut priority) = (None, u32::from(message.header.table), 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Source(ip) => from = Some(*ip),
+            RuleAttribute::Table(number) => table = *number,
+            RuleAttribute::Priority(number) => priority = *number,
+            _ => {}
+        }
+    }
+    let whole = |ip: &IpAddr| message.header.src_len == IpNetwork::from(*ip).prefix();
+    Ok(from.filter(whole).map(|from| Rule { from, table, priority }))
 }
 
 pub(crate) fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -31,7 +31,27 @@ pub fn write(key: &str, value: &str) -> io::Result<Outcome> {
         return Ok(Outcome::AlreadySo);
     }
     std::fs::write(&path, value)?;
+    if (key, value) == (FORWARD_ALL, "1") && read("net/ipv4/conf/default/forwarding")? != "1" {
+        forward_each()?;
+    }
     Ok(Outcome::Done)
+}
+
+/// The switch for all links at once, IPv4.
+const FORWARD_ALL: &str = "net/ipv4/ip_forward";
+
+/// [`FORWARD_ALL`] sets each link's own switch too, but not always when several processes use it at the same
+/// moment: who has to wait for the kernel's lock puts back what it found, and the next one then sees, or does
+/// not see, a change (`devinet_sysctl_forward`, net/ipv4/devinet.c).
+fn forward_each() -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/sys/net/ipv4/conf")? {
+        match std::fs::write(entry?.path().join("forwarding"), "1") {
+            // A link that went meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            written => written?,
+        }
+    }
+    Ok(())
 }
 
 /// Interfaces that take routes from router advertisements only as long as the node does not forward

@@ -10,7 +10,7 @@ use flatnet_core::link::{Mac, OverlayMtu, Vni};
 use flatnet_core::names::IfName;
 use flatnet_core::step::{
     AddrScope, Fdb, Ifb, Ipv4Conf, LinkChange, LinkLocal, LinkRef, Neighbour, Nexthop, Ns, Outcome, Put,
-    Route, Step, VethPair, Via, Vxlan,
+    Route, Rule, Step, VethPair, Via, Vxlan,
 };
 use flatnet_kernel::{NetlinkKernel, NetnsFd};
 use netns_fixtures::NetNs;
@@ -298,4 +298,29 @@ fn removals_beside_each_other_go_together() {
     let left = ip(&pair.node, "-br link");
     assert!(left.contains("bystander") && !left.contains("host") && !left.contains("shaper"), "{left}");
     assert!(!ip(&pair.pod, "-br link").contains("eth0"));
+}
+
+#[test]
+fn rules_and_tables_of_a_pod() {
+    let mut pair = Pair::with_veth();
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    pair.one(Step::SetLink(LinkRef::pod(name("eth0")), up)).unwrap();
+    for from in ["10.9.0.1", "fd00:9::1"] {
+        let rule = Rule { from: from.parse().unwrap(), table: 70_000, priority: 1000 };
+        let family = if rule.from.is_ipv4() { "-4" } else { "-6" };
+        assert_eq!(pair.one(Step::PutRule(Ns::Pod, rule)), Ok(Outcome::Done));
+        assert_eq!(pair.one(Step::PutRule(Ns::Pod, rule)), Ok(Outcome::AlreadySo));
+        let dst = if rule.from.is_ipv4() { "10.8.0.0/16" } else { "fd00:8::/32" };
+        let put = Step::PutTableRoute(Ns::Pod, 70_000, route(dst, Via::Link(name("eth0"))));
+        assert_eq!(pair.one(put.clone()), Ok(Outcome::Done));
+        assert_eq!(pair.one(put), Ok(Outcome::Done), "in place of the one of its key");
+        let rules = ip(&pair.pod, &format!("{family} rule show"));
+        assert_eq!(rules.matches(&format!("1000:\tfrom {from} lookup 70000 proto 70")).count(), 1, "{rules}");
+        let routes = ip(&pair.pod, &format!("{family} route show table 70000"));
+        assert_eq!(routes.matches(&format!("{dst} dev eth0 proto 70")).count(), 1, "{routes}");
+        assert_eq!(pair.one(Step::DropRule(Ns::Pod, rule)), Ok(Outcome::Done));
+        assert_eq!(pair.one(Step::DropRule(Ns::Pod, rule)), Ok(Outcome::AlreadyGone));
+    }
+    let nowhere = route("10.7.0.0/16", Via::Link(name("eth9")));
+    assert_eq!(pair.one(Step::PutTableRoute(Ns::Pod, 70_000, nowhere)).unwrap_err().errno, Some(19));
 }

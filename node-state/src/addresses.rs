@@ -4,14 +4,14 @@
 //! process. The owner's tag is in the slot, so an address whose ADD died is found by DEL without any
 //! other record. Nothing is held in memory: a taking reads a few slots after the last one handed out.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use flatnet_core::link::AttachmentIds;
 use flatnet_core::pool::{Search, Slot, Subnet};
@@ -26,15 +26,25 @@ const MAGIC: [u8; 8] = *b"flatnet1";
 const HEADER: u64 = 64;
 const CURSOR_AT: u64 = 8;
 const SLOT: u64 = 16;
-/// Slots read at a time.
-const PAGE: u64 = 256;
-/// How long to wait for the lock: its holders need microseconds, so a longer wait means a stopped one.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// Slots read at a time where the first ones will mostly do.
+const NEAR: u64 = 256;
+/// Slots read at a time where all are wanted.
+const FAR: u64 = 8192;
 
 /// Whether a lock was waited for in vain: then the next one is only tried, so that one stopped holder does
 /// not cost its time again and again. Shared by all who come from one [`crate::StateDir`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WaitedInVain(Arc<AtomicBool>);
+
+impl WaitedInVain {
+    fn lock(&self, file: &File, path: &Path) -> Result<(), StateError> {
+        let Self(in_vain) = self;
+        let deadline = if in_vain.load(Ordering::Relaxed) { Instant::now() } else { files::patience() };
+        let locked = files::lock(file, path, deadline);
+        in_vain.store(matches!(locked, Err(StateError::Locked { .. })), Ordering::Relaxed);
+        locked
+    }
+}
 
 /// The address pool of one node.
 #[derive(Debug, Clone)]
@@ -63,8 +73,27 @@ impl std::fmt::Debug for Request<'_> {
     }
 }
 
-/// A subnet's file, locked.
-struct Locked {
+/// How full a subnet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The subnet.
+    pub network: IpNetwork,
+    /// Addresses in use.
+    pub used: u64,
+    /// Addresses that can be handed out.
+    pub capacity: u64,
+}
+
+/// An address in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) ip: IpAddr,
+    pub(crate) network: IpNetwork,
+    pub(crate) slot: Slot,
+}
+
+/// A subnet's file: locked, unless it is opened to look only.
+struct Pool {
     file: File,
     path: PathBuf,
     subnet: Subnet,
@@ -85,7 +114,7 @@ impl Addresses {
             Some(ip) => pool.wanted(ip, request)?,
             None => pool.search(request)?,
         };
-        pool.write_slot(number, Slot { owner: request.owner, freed_at: 0 })?;
+        pool.write_slot(number, Slot { owner: request.owner, since: boot_seconds() })?;
         pool.write_cursor(number)?;
         Ok(pool.subnet.address(number))
     }
@@ -107,13 +136,20 @@ impl Addresses {
             if !hints.is_empty() && slots.is_empty() {
                 continue;
             }
-            let freed = self.open(network).and_then(|pool| {
-                let slots = if slots.is_empty() { pool.owned_by(owner)? } else { slots };
-                pool.free(owner, &slots)
-            });
-            failures.extend(freed.err());
+            failures.extend(self.free(network, owner, slots).err());
         }
         failures
+    }
+
+    /// Frees those of `slots` that are the owner's; with none given, all that are. Those are looked for
+    /// without the lock, because that takes long in a large pool: nobody else takes or frees what is its.
+    fn free(&self, network: IpNetwork, owner: u64, mut slots: Vec<u64>) -> Result<(), StateError> {
+        if slots.is_empty() {
+            let Some(pool) = self.look(network)? else { return Ok(()) };
+            slots =
+                pool.used()?.into_iter().filter(|(_, slot)| slot.owner == owner).map(|(n, _)| n).collect();
+        }
+        if slots.is_empty() { Ok(()) } else { self.open(network)?.free(owner, &slots) }
     }
 
     /// Whether `network` has an address that is not in use. Makes nothing.
@@ -121,16 +157,47 @@ impl Addresses {
     /// # Errors
     /// The pool's file cannot be read.
     pub fn has_room(&self, network: IpNetwork) -> Result<bool, StateError> {
-        if !self.path(network).exists() {
-            return Ok(true);
-        }
+        let Some(pool) = self.look(network)? else { return Ok(true) };
         let mut room = false;
-        let pool = self.open(network)?;
-        pool.each(pool.subnet.next(pool.read_cursor()?), |_, slot| {
+        pool.each((pool.subnet.next(pool.read_cursor()?), NEAR), |_, slot| {
             room = slot.owner == 0;
             room
         })?;
         Ok(room)
+    }
+
+    /// How many addresses of each subnet are in use, and how many there are.
+    ///
+    /// # Errors
+    /// A pool's file cannot be read.
+    pub fn usage(&self) -> Result<Vec<Usage>, StateError> {
+        let count = |network| {
+            let used = self.look(network)?.map_or(Ok(0), |pool| pool.used().map(|all| all.len() as u64))?;
+            Ok(Usage { network, used, capacity: Subnet::of(network).capacity() })
+        };
+        self.networks()?.into_iter().map(count).collect()
+    }
+
+    /// Every address in use.
+    pub(crate) fn used(&self) -> Result<Vec<Used>, StateError> {
+        let mut all = Vec::new();
+        for network in self.networks()? {
+            let Some(pool) = self.look(network)? else { continue };
+            let used = pool.used()?.into_iter();
+            all.extend(used.map(|(number, slot)| Used { ip: pool.subnet.address(number), network, slot }));
+        }
+        Ok(all)
+    }
+
+    /// Frees an address if it is still in use as it was seen. Answers whether it was.
+    pub(crate) fn free_unchanged(&self, seen: &Used) -> Result<bool, StateError> {
+        let pool = self.open(seen.network)?;
+        let Some(number) = pool.subnet.slot(seen.ip) else { return Ok(false) };
+        if pool.read_slot(number)? != seen.slot {
+            return Ok(false);
+        }
+        pool.free(seen.slot.owner, &[number])?;
+        Ok(true)
     }
 
     fn path(&self, network: IpNetwork) -> PathBuf {
@@ -157,17 +224,30 @@ impl Addresses {
         Ok(networks)
     }
 
+    /// Opens a subnet's file to look at it, without the lock: each slot is as some process left it, at some
+    /// time. `None` where there is none that can be used.
+    fn look(&self, network: IpNetwork) -> Result<Option<Pool>, StateError> {
+        let path = self.path(network);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StateError::io("open", &path)(e)),
+        };
+        let pool = Pool { file, path, subnet: Subnet::of(network) };
+        Ok(matches!(pool.state()?, PoolFile::Ready).then_some(pool))
+    }
+
     /// Opens and locks a subnet's file, making it where there is none, and again where it is damaged.
-    fn open(&self, network: IpNetwork) -> Result<Locked, StateError> {
+    fn open(&self, network: IpNetwork) -> Result<Pool, StateError> {
         let path = self.path(network);
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         loop {
             let file = files::in_folder(&self.folder, open)?.map_err(StateError::io("open", &path))?;
-            lock(&file, &path, &self.waited)?;
-            if !is_at(&file, &path) {
+            self.waited.lock(&file, &path)?;
+            if !files::is_at(&file, &path) {
                 continue;
             }
-            let pool = Locked { file, path: path.clone(), subnet: Subnet::of(network) };
+            let pool = Pool { file, path: path.clone(), subnet: Subnet::of(network) };
             match pool.state()? {
                 PoolFile::Ready => return Ok(pool),
                 PoolFile::Empty => {
@@ -186,36 +266,7 @@ enum PoolFile {
     Damaged,
 }
 
-fn lock(file: &File, path: &Path, WaitedInVain(in_vain): &WaitedInVain) -> Result<(), StateError> {
-    let patience = if in_vain.load(Ordering::Relaxed) { Duration::ZERO } else { LOCK_PATIENCE };
-    let locked = try_until(file, path, Instant::now() + patience);
-    in_vain.store(matches!(locked, Err(StateError::Locked { .. })), Ordering::Relaxed);
-    locked
-}
-
-fn try_until(file: &File, path: &Path, deadline: Instant) -> Result<(), StateError> {
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                #[expect(clippy::disallowed_methods, reason = "flock(2) cannot wait with a deadline")]
-                std::thread::sleep(Duration::from_micros(100));
-            }
-            Err(TryLockError::WouldBlock) => return Err(StateError::Locked { path: path.to_owned() }),
-            Err(TryLockError::Error(e)) => return Err(StateError::io("lock", path)(e)),
-        }
-    }
-}
-
-/// Whether the locked file is still the one at its path: it may have been set aside while we waited.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),
-        _ => false,
-    }
-}
-
-impl Locked {
+impl Pool {
     fn state(&self) -> Result<PoolFile, StateError> {
         let length = self.file.metadata().map_err(StateError::io("read", &self.path))?.len();
         let mut magic = [0; 8];
@@ -240,7 +291,7 @@ impl Locked {
         for record in records {
             let owner = AttachmentIds::of(&record.container, &record.ifname).owner;
             for number in record.addresses.iter().filter_map(|ip| self.subnet.slot(*ip)) {
-                self.write_slot(number, Slot { owner, freed_at: 0 })?;
+                self.write_slot(number, Slot { owner, since: 0 })?;
             }
         }
         self.write_at(&MAGIC, 0)
@@ -260,7 +311,7 @@ impl Locked {
         let mut search = Search::new(boot_seconds(), request.cooldown);
         let start = self.subnet.next(self.read_cursor()?);
         let mut found = None;
-        self.each(start, |number, slot| {
+        self.each((start, NEAR), |number, slot| {
             if search.see(number, slot) && !(request.in_use)(self.subnet.address(number)) {
                 found = Some(number);
             }
@@ -272,13 +323,17 @@ impl Locked {
             .ok_or(PoolError::Exhausted { network: self.subnet.network(), capacity: self.subnet.capacity() })
     }
 
-    /// Shows every slot once, from `start` round to it again, until `stop` says so.
-    fn each(&self, start: u64, mut stop: impl FnMut(u64, Slot) -> bool) -> Result<(), StateError> {
+    /// Shows every slot once, from `start` round to it again, until `stop` says so; reads `page` at a time.
+    fn each(
+        &self,
+        (start, page): (u64, u64),
+        mut stop: impl FnMut(u64, Slot) -> bool,
+    ) -> Result<(), StateError> {
         let (first, last) = (self.subnet.first(), self.subnet.last());
         for (from, to) in [(start, last + 1), (first, start)] {
             let mut at = from;
             while at < to {
-                let count = PAGE.min(to - at);
+                let count = page.min(to - at);
                 for (number, slot) in (at..).zip(self.read_slots(at, count)?) {
                     if stop(number, slot) {
                         return Ok(());
@@ -290,11 +345,11 @@ impl Locked {
         Ok(())
     }
 
-    fn owned_by(&self, owner: u64) -> Result<Vec<u64>, StateError> {
+    fn used(&self) -> Result<Vec<(u64, Slot)>, StateError> {
         let mut all = Vec::new();
-        self.each(self.subnet.first(), |number, slot| {
-            if slot.owner == owner {
-                all.push(number);
+        self.each((self.subnet.first(), FAR), |number, slot| {
+            if slot.owner != 0 {
+                all.push((number, slot));
             }
             false
         })?;
@@ -305,7 +360,7 @@ impl Locked {
     fn free(&self, owner: u64, slots: &[u64]) -> Result<(), StateError> {
         for number in slots {
             if self.read_slot(*number)?.owner == owner {
-                self.write_slot(*number, Slot { owner: 0, freed_at: boot_seconds() })?;
+                self.write_slot(*number, Slot { owner: 0, since: boot_seconds() })?;
             }
         }
         Ok(())
@@ -322,7 +377,7 @@ impl Locked {
             .map_err(StateError::io("read", &self.path))?;
         let slots: Vec<Slot> = bytes
             .chunks_exact(16)
-            .map(|slot| Slot { owner: word(&slot[..8]), freed_at: word(&slot[8..]) })
+            .map(|slot| Slot { owner: word(&slot[..8]), since: word(&slot[8..]) })
             .collect();
         Ok(slots.into_iter())
     }
@@ -330,7 +385,7 @@ impl Locked {
     fn write_slot(&self, number: u64, slot: Slot) -> Result<(), StateError> {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&slot.owner.to_le_bytes());
-        bytes[8..].copy_from_slice(&slot.freed_at.to_le_bytes());
+        bytes[8..].copy_from_slice(&slot.since.to_le_bytes());
         self.write_at(&bytes, HEADER + number * SLOT)
     }
 
@@ -354,7 +409,8 @@ fn word(bytes: &[u8]) -> u64 {
 }
 
 /// Seconds since boot, at least one: the clock that neither a person nor NTP sets.
-fn boot_seconds() -> u64 {
+#[must_use]
+pub fn boot_seconds() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME)
         .ok()
         .and_then(|t| u64::try_from(t.tv_sec()).ok())
@@ -367,6 +423,7 @@ mod tests {
     use super::*;
     use crate::StateDir;
     use std::collections::HashSet;
+    use std::time::{Duration, Instant};
 
     fn free(_: IpAddr) -> bool {
         false
@@ -378,19 +435,7 @@ mod tests {
 
     /// Who has which address: pairs of address and owner's tag.
     fn owners(pool: &Addresses) -> Vec<(IpAddr, u64)> {
-        let mut all = Vec::new();
-        for network in pool.networks().unwrap() {
-            let locked = pool.open(network).unwrap();
-            locked
-                .each(locked.subnet.first(), |number, slot| {
-                    if slot.owner != 0 {
-                        all.push((locked.subnet.address(number), slot.owner));
-                    }
-                    false
-                })
-                .unwrap();
-        }
-        all
+        pool.used().unwrap().into_iter().map(|used| (used.ip, used.slot.owner)).collect()
     }
 
     fn net(s: &str) -> IpNetwork {

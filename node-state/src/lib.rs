@@ -8,12 +8,16 @@
 mod error;
 mod files;
 mod snapshot;
+mod mark;
 mod attachments;
 mod addresses;
+mod collect;
 
-pub use addresses::{Addresses, Request};
-pub use attachments::{Attachments, Making};
+pub use addresses::{Addresses, Request, Usage, boot_seconds};
+pub use attachments::Attachments;
+pub use collect::{Collected, Judge};
 pub use error::{PoolError, StateError};
+pub use mark::Mark;
 
 use std::path::{Path, PathBuf};
 

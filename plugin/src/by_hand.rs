@@ -9,7 +9,7 @@ use flatnet_core::cni::conf::DEFAULT_STATE_DIR;
 use flatnet_core::cni::version::Version;
 use flatnet_node_state::StateDir;
 
-use crate::Io;
+use crate::{Io, repair};
 
 const HELP: &str = "\
 Flatnet's CNI plugin: gives a pod one routable address per family over a routed veth pair.
@@ -27,6 +27,9 @@ Usage: flatnet [COMMAND]
 
 Commands:
   list [--state-dir DIR] [--output json]   show this node's attachments
+  repair [CONTAINER] [--state-dir DIR] [--output json]
+                                           put running pods back to their records, without a restart;
+                                           CONTAINER: an id, or the beginning of one
   check-config FILE                        say everything that is wrong with a configuration (list)
 
 Under the file name loopback it is the loopback plugin that containerd asks for.
@@ -43,6 +46,7 @@ enum Asked {
     Version,
     List { state_dir: PathBuf, json: bool },
     CheckConfig(PathBuf),
+    Repair { container: Option<String>, state_dir: PathBuf, json: bool },
 }
 
 pub(crate) fn run(io: &mut Io<'_>) -> ExitCode {
@@ -55,6 +59,12 @@ pub(crate) fn run(io: &mut Io<'_>) -> ExitCode {
         Asked::Version => version(io.stdout).map_err(|e| e.to_string()),
         Asked::CheckConfig(file) => check_config(io.stdout, &file),
         Asked::List { state_dir, json } => list(io, &StateDir::new(state_dir), json),
+        Asked::Repair { container, state_dir, json } => {
+            match repair::run(io, &StateDir::new(state_dir), container.as_deref(), json) {
+                Err(repair::Failure::Ambiguous(why)) => return fail(io.stderr, &why, 2),
+                other => other.map_err(|e| e.to_string()),
+            }
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,12 +95,31 @@ fn parse(args: &[String]) -> Result<Asked, String> {
             }
             Ok(Asked::List { state_dir, json })
         }
+        Some("repair") => repair_arguments(args),
         Some("check-config") => match (args.next(), args.next()) {
             (Some(file), None) => Ok(Asked::CheckConfig(PathBuf::from(file))),
             _ => Err("check-config takes one file".to_owned()),
         },
         Some(other) => Err(format!("unknown command {other:?}")),
     }
+}
+
+fn repair_arguments<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<Asked, String> {
+    let (mut container, mut state_dir, mut json) = (None, PathBuf::from(DEFAULT_STATE_DIR), false);
+    while let Some(arg) = args.next() {
+        match arg {
+            "--state-dir" => state_dir = args.next().ok_or("--state-dir takes a directory")?.into(),
+            "--output" | "-o" => match args.next() {
+                Some("json") => json = true,
+                Some("text") => json = false,
+                other => return Err(format!("--output takes text or json, not {other:?}")),
+            },
+            option if option.starts_with('-') => return Err(format!("repair does not take {option:?}")),
+            id if container.is_none() && !id.is_empty() => container = Some(id.to_owned()),
+            other => return Err(format!("repair takes one container, {other:?} is too much")),
+        }
+    }
+    Ok(Asked::Repair { container, state_dir, json })
 }
 
 /// One line for each problem, so that one run is enough to mend them all.

@@ -2,10 +2,12 @@
 //! process, because the specification says so.
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use flatnet_core::cni::env::Env;
 use flatnet_core::cni::error::{CniError, Code};
@@ -14,6 +16,9 @@ use serde_json::Value;
 /// Every parameter of the protocol (SPEC, section 2, "Parameters").
 const VARIABLES: [&str; 6] =
     ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH"];
+
+/// How long a plugin may take: runtimes give up on us after minutes, and then nobody knows whose fault it was.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program `kind` along `CNI_PATH`; the first match wins.
 ///
@@ -54,8 +59,8 @@ pub(crate) fn call(
             None => command.env_remove(variable),
         };
     }
-    let output =
-        run(&mut command, stdin).map_err(|e| CniError::new(Code::Delegate, format!("run {name}: {e}")))?;
+    let output = run(&mut command, stdin, PATIENCE)
+        .map_err(|e| CniError::new(Code::Delegate, format!("run {name}: {e}")))?;
     let answer = match output.stdout.trim_ascii() {
         b"" => None,
         text => Some(serde_json::from_slice::<Value>(text).map_err(|e| {
@@ -67,17 +72,52 @@ pub(crate) fn call(
     if output.status.success() { Ok(answer) } else { Err(refusal(program, &output, answer.as_ref())) }
 }
 
-/// stdin is written beside the reading: neither side can block the other, however much there is.
-fn run(command: &mut Command, stdin: &[u8]) -> std::io::Result<Output> {
+/// stdin is written beside the reading: neither side can block the other, however much there is. The
+/// threads are not waited for: a plugin's own children may keep its pipes open for longer than it lives.
+fn run(command: &mut Command, stdin: &[u8], patience: Duration) -> io::Result<Output> {
+    let deadline = Instant::now() + patience;
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
-    let pipe = child.stdin.take();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            // A plugin may answer without reading; its answer is what counts.
-            let _ = pipe.map(|mut pipe| pipe.write_all(stdin));
-        });
-        child.wait_with_output()
-    })
+    let (pipe, stdin) = (child.stdin.take(), stdin.to_vec());
+    thread::spawn(move || {
+        // A plugin may answer without reading; its answer is what counts.
+        let _ = pipe.map(|mut pipe| pipe.write_all(&stdin));
+    });
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let pipe = child.stdout.take();
+    thread::spawn(move || {
+        let mut said = Vec::new();
+        let read = pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut said));
+        // Nobody listens any more once the deadline has passed.
+        let _ = sender.send(read.map(|_| said));
+    });
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let said = receiver.recv_timeout(left()).map_err(|_| late(patience));
+    let ended = said.and_then(|said| Ok((said?, end(&mut child, deadline, patience)?)));
+    if ended.is_err() {
+        // Fails only when it has ended already.
+        let _ = child.kill();
+    }
+    let (stdout, status) = ended?;
+    Ok(Output { status, stdout, stderr: Vec::new() })
+}
+
+/// The end of a plugin that has closed its stdout, which mostly is at hand.
+fn end(child: &mut Child, deadline: Instant, patience: Duration) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() >= deadline {
+            return Err(late(patience));
+        }
+        #[expect(clippy::disallowed_methods, reason = "wait4(2) cannot wait with a deadline")]
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+fn late(patience: Duration) -> io::Error {
+    let seconds = patience.as_secs();
+    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {seconds} s, so it was killed"))
 }
 
 /// The delegate's error becomes ours (SPEC, section 4, "Delegated Plugin (IPAM) execution procedure").
@@ -93,5 +133,47 @@ fn refusal(program: &Path, output: &Output, answer: Option<&Value>) -> CniError 
             Code::Delegate,
             format!("{} ended with {} and without an error object", program.display(), output.status),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, patience: Duration) -> io::Result<Output> {
+        #[expect(clippy::disallowed_methods, reason = "a delegate that misbehaves")]
+        let mut command = Command::new("/bin/sh");
+        run(command.args(["-c", script]), &vec![b'x'; 1 << 20], patience)
+    }
+
+    #[test]
+    fn a_delegate_that_does_not_end_is_killed_and_said_to_be_late() {
+        let dir = std::env::temp_dir().join(format!("flatnet-delegate-{}", std::process::id()));
+        let pid = dir.display();
+        for script in ["exec sleep 600", "exec >&-; exec sleep 600", "sleep 5 2>&- & exec sleep 600"] {
+            let script = format!("echo $$ > {pid}; {script}");
+            let e = shell(&script, Duration::from_secs(1)).unwrap_err();
+            assert!(e.to_string().contains("no answer within 1 s"), "{script}: {e}");
+            let pid = std::fs::read_to_string(&dir).unwrap();
+            let ended = || {
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+                stat.is_empty() || stat.contains(") Z ")
+            };
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !ended() {
+                assert!(Instant::now() < deadline, "{script}: it lives");
+                thread::yield_now();
+            }
+        }
+        std::fs::remove_file(dir).unwrap();
+    }
+
+    #[test]
+    fn what_it_says_is_taken_whether_it_reads_or_not() {
+        let patience = Duration::from_secs(60);
+        let output = shell("cat", patience).unwrap();
+        assert_eq!((output.stdout.len(), output.status.success()), (1 << 20, true));
+        let output = shell("echo no; exit 3", patience).unwrap();
+        assert_eq!((output.stdout.as_slice(), output.status.code()), (&b"no\n"[..], Some(3)));
     }
 }

@@ -3,11 +3,13 @@
 
 mod dispatch;
 mod by_hand;
+mod repair;
 mod context;
 mod settings;
 mod seen;
 mod loopback;
 mod delegate;
+mod lease;
 mod ipam;
 mod ports;
 mod verbs;

@@ -1,13 +1,17 @@
 //! The command line: what the user can say, and which exit code comes of it.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     commands::PodVerb,
     demo::{self, container},
-    entrance, probe, shim,
+    entrance, explain, probe, shim,
     state::Root,
     supervisor, tools,
 };
@@ -42,6 +46,12 @@ enum Verb {
         flatpod demo --output json | jq .failures\n\n\
         Exit status: 0 all is as it should be, 1 something is not (it is named), 2 wrong usage.")]
     Demo(DemoArgs),
+    /// Show what is done with each field of a manifest: honoured, without effect, or rejected
+    #[command(
+        after_help = "Examples:\n  flatpod explain\n  flatpod explain pod.spec.containers.lifecycle\n  \
+        flatpod explain deployment --recursive"
+    )]
+    Explain(explain::ExplainArgs),
     /// Become a container's first process (started by flatpod itself)
     #[command(hide = true)]
     ContainerInit(container::InitArgs),
@@ -124,6 +134,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     exit_code(match cli.verb {
         Verb::Pods(verb) => root().and_then(|root| verb.run(&root)),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Explain(args) => explain::run(&args),
         Verb::ContainerInit(args) => container::init(&args),
         Verb::Supervise(args) => root().and_then(|root| supervisor::run(&root, &args)),
         Verb::Shim(args) => shim::run(&args),
@@ -136,6 +147,14 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
 /// The exit code of a result; an error is told on stderr.
 pub(crate) fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
+        // Whoever reads the output has seen enough: `flatpod explain pod --recursive | head`.
+        if error
+            .root_cause()
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        {
+            return ExitCode::SUCCESS;
+        }
         // There is nowhere else to say that stderr is closed.
         let _ = writeln!(std::io::stderr(), "flatpod: {error:#}");
         ExitCode::FAILURE

@@ -1,7 +1,7 @@
 //! `flatpod`: a pod runtime for real and simulated nodes.
 //!
 //! One executable file is the command line, the supervisor of a pod, the shim of a container, and, in the
-//! built-in image, the programs that containers run.
+//! built-in image, the programs that containers run. The pure parts are in the library.
 
 mod cgroup;
 mod cli;
@@ -11,6 +11,7 @@ mod container;
 mod demo;
 mod enclosure;
 mod entrance;
+mod explain;
 mod image;
 mod print;
 mod probe;

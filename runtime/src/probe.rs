@@ -17,6 +17,9 @@ pub(crate) struct ProbeArgs {
     /// Ask for this by HTTP
     #[arg(long)]
     path: Option<String>,
+    /// And say this with it, as NAME: VALUE
+    #[arg(long, allow_hyphen_values = true)]
+    header: Vec<String>,
 }
 
 /// Looks; whoever waits for the end of this process has the patience.
@@ -27,12 +30,22 @@ pub(crate) fn run(args: &ProbeArgs) -> Result<ExitCode> {
     };
     let agent = concat!("kube-probe/flatpod-", env!("CARGO_PKG_VERSION"));
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let host = args.to;
-    write!(
-        stream,
-        "GET {slash}{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    )
-    .context("send the request")?;
+    let mut request = format!("GET {slash}{path} HTTP/1.1\r\n");
+    let defaults = [
+        format!("Host: {}", args.to),
+        format!("User-Agent: {agent}"),
+        "Accept: */*".to_owned(),
+        "Connection: close".to_owned(),
+    ];
+    let name = |line: &str| line.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    // What the manifest says goes before what is said anyway.
+    let is_own = |line: &&String| args.header.iter().any(|own| name(own) == name(line));
+    for line in args.header.iter().chain(defaults.iter().filter(|line| !is_own(line))) {
+        request.push_str(line);
+        request.push_str("\r\n");
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).context("send the request")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).context("read the answer")?;
     let status: u16 =

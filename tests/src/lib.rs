@@ -6,8 +6,13 @@ pub mod entry;
 pub mod oracle;
 pub mod plugin;
 pub mod chain;
+pub mod containerd;
 pub mod agent;
 pub mod host_ports;
+pub mod etcd;
+pub mod kill_sweep;
+pub mod site;
+pub mod streams;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -70,6 +70,8 @@ pub fn everything(ns: &NetNs) -> BTreeSet<String> {
         "-6 route show table all",
         "neigh show",
         "nexthop show",
+        "rule show",
+        "-6 rule show",
     ]
     .iter()
     .flat_map(|args| {

@@ -38,7 +38,8 @@ fn check_no_loss(what: &str, summaries: &[String]) {
         // One packet may be on its way when time is up.
         let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
         let (sent, received) = (numbers.next().expect("sent"), numbers.next().expect("received"));
-        assert!(sent > 100 && received + 1 >= sent, "{what}: {summary}");
+        // Two hundred, where the machine has nothing else to do.
+        assert!(sent > 20 && received + 1 >= sent, "{what}: {summary}");
     }
 }
 

@@ -13,6 +13,8 @@ use netns_fixtures::NetNs;
 use serde_json::{Value, json};
 
 const MEASURED: Duration = Duration::from_secs(5);
+/// A limit never lets more through; less, it is not to blame for on a machine that was busy meanwhile.
+const TRIES: usize = 4;
 
 /// ADD with limits, in the words of `runtimeConfig.bandwidth`.
 fn add(node: &PluginNode, container: &str, pod: &NetNs, bandwidth: &Value) -> Value {
@@ -50,9 +52,17 @@ fn speed(from: &NetNs, to: &NetNs, ip: IpAddr) -> f64 {
 }
 
 /// The limit counts Ethernet, IP and TCP headers: payload is 4 to 6 % less.
-fn assert_close(measured: f64, asked: f64, what: &str) {
-    let ratio = measured / asked;
-    assert!((0.9..=1.1).contains(&ratio), "{what}: asked {asked} bit/s, measured {measured:.0}");
+fn assert_held(asked: f64, what: &str, measure: impl Fn() -> f64) {
+    let mut measured = Vec::new();
+    for _ in 0..TRIES {
+        let ratio = measure() / asked;
+        assert!(ratio <= 1.1, "{what}: {ratio:.3} of {asked} bit/s");
+        if ratio >= 0.9 {
+            return;
+        }
+        measured.push(ratio);
+    }
+    panic!("{what}: {measured:.3?} of {asked} bit/s");
 }
 
 fn held(megabits: u32) {
@@ -65,15 +75,14 @@ fn held(megabits: u32) {
     });
     let [(limited_in, in_addresses), (limited_out, _)] = &pods;
     let host = node.ns.clone();
-    let towards = in_addresses[0];
-    let (into, out) = thread::scope(|scope| {
-        let into = scope.spawn(|| speed(&host, limited_in, towards));
-        let out = scope.spawn(|| speed(limited_out, &host, "192.0.2.1".parse().unwrap()));
-        (into.join().unwrap(), out.join().unwrap())
-    });
     let asked = f64::from(megabits) * 1e6;
-    assert_close(into, asked, "towards the pod");
-    assert_close(out, asked, "from the pod");
+    let (towards, away) = (in_addresses[0], "192.0.2.1".parse().unwrap());
+    let into = || assert_held(asked, "towards the pod", || speed(&host, limited_in, towards));
+    let out = || assert_held(asked, "from the pod", || speed(limited_out, &host, away));
+    thread::scope(|scope| {
+        scope.spawn(into);
+        scope.spawn(out);
+    });
 }
 
 #[test]
@@ -97,10 +106,10 @@ fn ipv6_is_limited_as_well() {
     let (node, pod) = (PluginNode::new(), NetNs::new().unwrap());
     let both = json!({ "ingressRate": 10_000_000, "egressRate": 10_000_000 });
     let result = add(&node, "c1", &pod, &both);
-    let out = speed(&pod, &node.ns, "2001:db8::1".parse().unwrap());
-    assert_close(out, 1e7, "from the pod");
+    let away = "2001:db8::1".parse().unwrap();
+    assert_held(1e7, "from the pod", || speed(&pod, &node.ns, away));
     let v6 = addresses(&result).into_iter().find(IpAddr::is_ipv6).unwrap();
-    assert_close(speed(&node.ns, &pod, v6), 1e7, "towards the pod");
+    assert_held(1e7, "towards the pod", || speed(&node.ns, &pod, v6));
 }
 
 #[test]

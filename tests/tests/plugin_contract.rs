@@ -110,15 +110,16 @@ fn a9_a11_a_second_add_is_refused_and_changes_nothing() {
     probe::ping(&node.ns, addresses(&first)[0], Duration::from_secs(2)).unwrap();
 }
 
-/// The pod has its default route already, and a second one of the same metric is a conflict.
+/// The last thing that ADD asks for cannot be had.
 #[test]
 fn a20_an_add_refused_half_way_leaves_nothing() {
     let (node, pod) = (PluginNode::new(), pod());
     let first = addresses(&node.add("c1", &pod));
     let before = (oracle::everything(&node.ns), oracle::everything(&pod));
-    let second = node.call("ADD", "c1", &pod.path(), &node.conf("1.1.0")).var("CNI_IFNAME", Some("net1"));
-    let answer = node.run(&second);
-    assert!(!answer.ok && answer.json["msg"].as_str().unwrap().contains("route"), "{}", answer.json);
+    let mut conf = node.conf("1.1.0");
+    conf["sysctls"] = json!({ "net.ipv4.no_such_thing": "1" });
+    let answer = node.run(&node.call("ADD", "c1", &pod.path(), &conf).var("CNI_IFNAME", Some("net1")));
+    assert!(!answer.ok && answer.json["msg"].as_str().unwrap().contains("no_such_thing"), "{}", answer.json);
     oracle::assert_same(&before.0, &oracle::everything(&node.ns), "node");
     oracle::assert_same(&before.1, &oracle::everything(&pod), "pod");
     assert_eq!((node.records().len(), node.used_addresses()), (1, first.len()));

@@ -9,29 +9,36 @@ use std::time::Duration;
 use flatnet_tests::host_ports::{elements, mapping};
 use flatnet_tests::oracle::{self, links};
 use flatnet_tests::plugin::{PluginNode, addresses};
-use flatnet_tests::program;
-use netns_fixtures::{NetNs, probe};
+use flatnet_tests::{kill_sweep, program};
+use netns_fixtures::{NetNs, probe, wait_until};
 use serde_json::{Value, json};
 
 struct Sweep {
     node: PluginNode,
     pod: NetNs,
     beside: NetNs,
-    /// What the victim's ADD asks for.
-    ports: Value,
+    /// What the victim's ADD asks for: `runtimeConfig`.
+    asks: Value,
     kills: usize,
 }
 
 impl Sweep {
     fn new() -> Self {
         let sweep = Self {
-            ports: json!([]),
+            asks: json!({}),
             node: PluginNode::new(),
             pod: NetNs::new().expect("make a namespace"),
             beside: NetNs::new().expect("make a namespace"),
             kills: 0,
         };
         drop(sweep.node.add("beside", &sweep.beside));
+        // The kernel adds the route to the gateway's IPv6 address in its own time.
+        let routed = || {
+            oracle::command(&sweep.node.ns, "ip -6 route show table local")
+                .contains("local fe80::1 ")
+                .then_some(())
+        };
+        wait_until("the route to the gateway", Duration::from_secs(60), routed).expect("a route");
         sweep
     }
 
@@ -39,7 +46,7 @@ impl Sweep {
     /// ended by itself.
     fn strace(&self, verb: &str, options: &[String]) -> (String, bool) {
         let mut conf = self.node.conf("1.1.0");
-        conf["runtimeConfig"] = json!({ "portMappings": self.ports });
+        conf["runtimeConfig"] = self.asks.clone();
         let call = self.node.call(verb, "victim", &self.pod.path(), &conf);
         let output = self.node.ns.run(|| {
             #[expect(clippy::disallowed_methods, reason = "strace is what kills")]
@@ -60,15 +67,7 @@ impl Sweep {
     fn calls(&self, verb: &str) -> BTreeSet<String> {
         let (trace, whole) = self.strace(verb, &[]);
         assert!(whole, "{verb}: {trace}");
-        let name = |line: &str| {
-            let call = line.split_once("] ").filter(|_| line.starts_with("[pid")).map_or(line, |(_, c)| c);
-            let (name, _) = call.trim_start().split_once('(')?;
-            name.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-                .then(|| name.to_owned())
-        };
-        // The first execve is strace's own child becoming the plugin; nothing of ours has run then.
-        trace.lines().filter_map(name).filter(|n| n != "execve" && !n.starts_with("exit")).collect()
+        kill_sweep::calls(&trace)
     }
 
     /// Kills `verb` at the first, second, third... of each of its system calls, and lets `after` judge.
@@ -87,18 +86,13 @@ impl Sweep {
         before: impl Fn(&Self),
         after: impl Fn(&Self, &str),
     ) {
-        for call in calls {
-            for nth in 1.. {
-                before(self);
-                let inject = format!("--inject={call}:signal=KILL:when={nth}");
-                let (_, whole) = self.strace(verb, &[inject, format!("--trace={call}")]);
-                after(self, &format!("{verb} killed at {call} number {nth}"));
-                if whole {
-                    break;
-                }
-                self.kills += 1;
-            }
-        }
+        let kills = kill_sweep::kill_at_each(
+            calls,
+            || before(self),
+            |options| self.strace(verb, options).1,
+            |when| after(self, &format!("{verb} {when}")),
+        );
+        self.kills += kills;
     }
 
     fn clean(&self, when: &str) {
@@ -139,11 +133,14 @@ fn d11_add_killed_at_every_system_call() {
     assert!(sweep.kills > 60, "{}", sweep.kills);
 }
 
-/// The part that a host port adds: at each request to the kernel, and at each file that is written.
+/// The part that host ports and limits add: at each request to the kernel, and at each file that is written.
 #[test]
-fn d11_add_and_del_with_host_ports_killed_at_every_request() {
+fn d11_add_and_del_with_host_ports_and_limits_killed_at_every_request() {
     let mut sweep = Sweep::new();
-    sweep.ports = json!([mapping("tcp", 8080, 80), mapping("udp", 8053, 53)]);
+    sweep.asks = json!({
+        "portMappings": [mapping("tcp", 8080, 80), mapping("udp", 8053, 53)],
+        "bandwidth": { "ingressRate": 1_000_000, "egressRate": 1_000_000 },
+    });
     let requests: BTreeSet<String> = ["sendto", "recvfrom", "rename", "unlink"].map(str::to_owned).into();
     let after = |s: &Sweep, when: &str| {
         s.del(when);
@@ -156,7 +153,7 @@ fn d11_add_and_del_with_host_ports_killed_at_every_request() {
     };
     sweep.sweep_calls("DEL", &requests, attach, after);
     sweep.beside_still_works();
-    println!("with host ports killed at {} requests: nothing left after DEL", sweep.kills);
+    println!("with host ports and limits killed at {} requests: nothing left after DEL", sweep.kills);
     assert!(sweep.kills > 30, "{}", sweep.kills);
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use flatnet_core::names::NodeName;
 use flatnet_core::overlay::cluster::{Cluster, RawCluster};
-use inotify::{Inotify, WatchMask};
+use inotify::{EventMask, Inotify, WatchMask};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
@@ -18,7 +18,8 @@ use crate::readable::readable;
 use crate::shutdown::Shutdown;
 use crate::yaml;
 
-/// A new file is often several events; this long after the first one it is read.
+/// A new file is often several events. Where the last one does not say that it is whole, it is read so long
+/// after the first.
 const GATHER: Duration = Duration::from_millis(20);
 /// Reading again unasked catches what inotify cannot see: network file systems, targets of symlinks that
 /// moved, folders that did not exist.
@@ -73,15 +74,17 @@ pub(crate) async fn follow(
             update(&state, &path, &node, content).await;
         }
         let pause = if watching { RESCAN } else { RESCAN_BLIND };
-        tokio::select! {
+        let heard = tokio::select! {
             // Cancel safe: what was read is gone, but so is the reason to have waited for it.
-            result = folders.changed() => result?,
+            heard = folders.changed() => heard?,
             // Cancel safe: a timer.
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(pause) => Heard::Begun,
             // Cancel safe: a flag.
             () = stop.requested() => return Ok(()),
+        };
+        if heard == Heard::Begun {
+            tokio::time::sleep(GATHER).await;
         }
-        tokio::time::sleep(GATHER).await;
     }
 }
 
@@ -107,7 +110,7 @@ async fn update(
             state.send_replace(StoreState {
                 cluster: Some(Arc::new(cluster)),
                 loaded: Some(SystemTime::now()),
-                error: None,
+                ..StoreState::default()
             });
         }
         Err(error) => {
@@ -118,6 +121,21 @@ async fn update(
             tracing::error!(store = "file", error, "cluster file not used; {meanwhile}");
             state.send_modify(|state| state.error = Some(error));
         }
+    }
+}
+
+/// What the last of several events says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// A file was closed by its writer, or moved into place: nothing more is to be waited for.
+    Whole,
+    /// There may be more to come.
+    Begun,
+}
+
+impl Heard {
+    fn of(event: EventMask) -> Self {
+        if event.intersects(EventMask::CLOSE_WRITE | EventMask::MOVED_TO) { Self::Whole } else { Self::Begun }
     }
 }
 
@@ -154,15 +172,16 @@ impl Folders {
         own
     }
 
-    async fn changed(&mut self) -> io::Result<()> {
+    async fn changed(&mut self) -> io::Result<Heard> {
         let mut buffer = [0; 4096];
+        let mut heard = Heard::Begun;
         let mut guard = self.inotify.readable_mut().await?;
         loop {
             match guard.get_inner_mut().read_events(&mut buffer) {
-                Ok(events) => drop(events),
+                Ok(events) => heard = events.last().map_or(heard, |event| Heard::of(event.mask)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     guard.clear_ready();
-                    return Ok(());
+                    return Ok(heard);
                 }
                 Err(e) => return Err(e),
             }
@@ -205,6 +224,14 @@ mod tests {
         let e = load_text(&GOOD.replace("n1", "n9")).unwrap_err();
         assert!(e.contains("node n1 is not among its 2 nodes"), "{e}");
         assert!(load_text("").unwrap_err().contains("is empty"));
+    }
+
+    #[test]
+    fn only_a_file_that_is_complete_is_read_at_once() {
+        assert_eq!(Heard::of(EventMask::CLOSE_WRITE), Heard::Whole);
+        assert_eq!(Heard::of(EventMask::MOVED_TO), Heard::Whole);
+        assert_eq!(Heard::of(EventMask::CREATE), Heard::Begun);
+        assert_eq!(Heard::of(EventMask::DELETE | EventMask::ISDIR), Heard::Begun);
     }
 
     #[test]

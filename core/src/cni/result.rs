@@ -43,7 +43,13 @@ pub fn render(version: Version, attachment: &Attachment, extra: &[IpNetwork], dn
         .collect();
     let routes: Vec<Value> = crate::attach::pod_destinations(attachment, extra)
         .into_iter()
-        .map(|(dst, gateway)| json!({ "dst": dst.to_string(), "gw": gateway }))
+        .map(|(dst, gateway)| {
+            let mut entry = json!({ "dst": dst.to_string(), "gw": gateway });
+            if let Some(metric) = attachment.metric.filter(|_| version >= Version::V1_1_0) {
+                entry["priority"] = json!(metric);
+            }
+            entry
+        })
         .collect();
     json!({
         "cniVersion": version.as_str(),

@@ -169,7 +169,7 @@ fn member(
     Some(Member { vtep: Mac::of_vtep(&name), address: address?, name, subnets })
 }
 
-fn address(value: &str, networks: &[IpNetwork]) -> Result<IpAddr, String> {
+pub(super) fn address(value: &str, networks: &[IpNetwork]) -> Result<IpAddr, String> {
     let address: IpAddr = value.parse().map_err(|_| "is not an IP address")?;
     let special = match address {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
@@ -184,7 +184,7 @@ fn address(value: &str, networks: &[IpNetwork]) -> Result<IpAddr, String> {
     }
 }
 
-fn subnet(value: &str, networks: &[IpNetwork]) -> Result<IpNetwork, String> {
+pub(super) fn subnet(value: &str, networks: &[IpNetwork]) -> Result<IpNetwork, String> {
     let subnet = network(value)?;
     let longest = if subnet.is_ipv4() { 30 } else { 126 };
     if subnet.prefix() > longest {

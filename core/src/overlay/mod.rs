@@ -2,6 +2,7 @@
 //! kernel should be in, the state it is in, and the one diff between the two.
 
 pub mod cluster;
+pub mod flannel;
 pub mod settings;
 pub mod filter;
 pub mod guard;

@@ -8,6 +8,7 @@ pub(crate) mod nexthop;
 pub(crate) mod nfnl;
 pub(crate) mod nft;
 pub(crate) mod route;
+pub(crate) mod rule;
 pub(crate) mod tc;
 
 use std::net::IpAddr;

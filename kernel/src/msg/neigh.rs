@@ -34,7 +34,7 @@ pub(crate) fn remove_fdb(index: u32, fdb: &Fdb) -> Request {
     Request::new(RTM_DELNEIGH, 0, &fdb_entry(index, fdb))
 }
 
-/// Entries of one link: neighbours of a family, or with [`AddressFamily::Bridge`] its forwarding database.
+/// Entries of one link, or of all for index zero: neighbours of a family, or with [`AddressFamily::Bridge`] its forwarding database.
 pub(crate) fn dump(family: AddressFamily, index: u32) -> Request {
     let mut message = NeighbourMessage::default();
     message.header.family = family;
@@ -42,7 +42,7 @@ pub(crate) fn dump(family: AddressFamily, index: u32) -> Request {
     // `valid_fdb_dump_strict`, net/core/rtnetlink.c).
     if family == AddressFamily::Bridge {
         message.header.ifindex = index;
-    } else {
+    } else if index != 0 {
         message.attributes = vec![NeighbourAttribute::IfIndex(index)];
     }
     Request::new(RTM_GETNEIGH, 0, &message)

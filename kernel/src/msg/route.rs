@@ -27,6 +27,18 @@ pub(crate) fn put(route: &Route, link_index: u32, mode: Put) -> Request {
     Request::new(RTM_NEWROUTE, flags, &message(route, link_index))
 }
 
+/// The same in another table than the main one, in place of any of its key.
+pub(crate) fn put_in_table(table: u32, route: &Route, link_index: u32) -> Request {
+    Request::new(RTM_NEWROUTE, PUT, &in_table(table, message(route, link_index)))
+}
+
+fn in_table(table: u32, mut message: RouteMessage) -> RouteMessage {
+    // Numbers above 255 do not fit the header.
+    message.header.table = RouteHeader::RT_TABLE_UNSPEC;
+    message.attributes.push(RouteAttribute::Table(table));
+    message
+}
+
 pub(crate) fn remove(route: &Route, link_index: u32) -> Request {
     Request::new(RTM_DELROUTE, 0, &message(route, link_index))
 }
@@ -43,6 +55,18 @@ pub(crate) fn dump_through(family: AddressFamily, link_index: u32) -> Request {
     let mut message = main_table(family);
     message.attributes = vec![RouteAttribute::Oif(link_index)];
     Request::new(RTM_GETROUTE, 0, &message)
+}
+
+/// The same of another table.
+pub(crate) fn dump_table_through(family: AddressFamily, link_index: u32, table: u32) -> Request {
+    let mut message = main_table(family);
+    message.attributes = vec![RouteAttribute::Oif(link_index)];
+    Request::new(RTM_GETROUTE, 0, &in_table(table, message))
+}
+
+/// Routes of the main table in one family.
+pub(crate) fn dump_main(family: AddressFamily) -> Request {
+    Request::new(RTM_GETROUTE, 0, &main_table(family))
 }
 
 fn main_table(family: AddressFamily) -> RouteMessage {

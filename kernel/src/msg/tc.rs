@@ -8,6 +8,7 @@ use super::{NEW, PUT, nla};
 use crate::batch::Request;
 
 const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
 const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_GETTFILTER: u16 = 46;
@@ -78,6 +79,13 @@ pub(crate) fn add_ingress(index: u32) -> Request {
     let attributes = vec![kind("ingress")];
     let message = Message { index, handle: INGRESS_HANDLE, parent: TC_H_INGRESS, info: 0, attributes };
     Request::new(RTM_NEWQDISC, NEW, &message)
+}
+
+/// Takes that hook away; its classifiers go with it.
+pub(crate) fn remove_ingress(index: u32) -> Request {
+    let attributes = vec![kind("ingress")];
+    let message = Message { index, handle: INGRESS_HANDLE, parent: TC_H_INGRESS, info: 0, attributes };
+    Request::new(RTM_DELQDISC, 0, &message)
 }
 
 /// Sends all that arrives on `index` through link `to`. The u32 classifier, matching anything, is in every

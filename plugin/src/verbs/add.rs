@@ -1,9 +1,9 @@
 //! ADD: everything that can refuse comes first, then the address, then the record, then the kernel.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 
 use flatnet_core::attach::{self, Extras};
+use flatnet_core::beside::metric_beside;
 use flatnet_core::cni::conf::{AddConf, Base};
 use flatnet_core::cni::env::{Asked, Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
@@ -13,13 +13,14 @@ use flatnet_core::hostport::{Holding, PodPorts};
 use flatnet_core::link::AttachmentIds;
 use flatnet_core::node::{ATTACHMENT_VERSION, Attachment};
 use flatnet_core::step::{Ns, Step};
-use flatnet_kernel::{NetlinkKernel, NetnsFd, facts, sysctl};
-use flatnet_node_state::{PoolError, Request, StateDir};
+use flatnet_kernel::{NetlinkKernel, NetnsFd, attachment, facts, sysctl};
+use flatnet_node_state::{Mark, StateDir, boot_seconds};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::del;
 use crate::ipam::Ipam;
+use crate::lease::Lessor;
 use crate::settings::Settings;
 use crate::{context, ports, seen};
 
@@ -36,16 +37,10 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
     let kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
     let mut kernel = kernel.with_pod(ns).map_err(|e| context::netns(&e))?;
     let mtu = mtu(&mut kernel, &settings)?;
-    // Held to the end: a GC, or the same ADD again, at the same time would take us for dead otherwise.
-    let begun_before = state.attachments().was_begun(&ids.host_if);
-    let making = state.attachments().begin(&ids.host_if).map_err(|e| context::state(&e))?;
-    if let Err(e) = refuse_what_is_there(&mut kernel, target, &ids) {
-        making.abandon();
-        return Err(e);
-    }
-    if begun_before || !matches!(state.attachments().get(&ids.host_if), Ok(None)) {
-        free_of_the_dead(&mut kernel, &state, &ids, ipam.as_ref())?;
-    }
+    // Held to the end: whoever collects, and the same ADD again at the same time, would take us for dead.
+    let _mark = begin(&mut kernel, &state, (target, &ids), ipam.as_ref())?;
+    let mut cookie = |ns| kernel.netlink(ns).ok()?.namespace_cookie().ok();
+    let (netns_cookie, node_cookie) = (cookie(Ns::Pod), cookie(Ns::Node));
 
     let attachment = Attachment {
         version: ATTACHMENT_VERSION,
@@ -55,6 +50,10 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         host_ifname: ids.host_if.clone(),
         netns: target.required_netns()?.display().to_string(),
         netns_inode: inode,
+        netns_cookie,
+        node_cookie,
+        boot: attachment::boot_id().ok(),
+        made_at: boot_seconds(),
         addresses: Vec::new(),
         mac: conf.mac.unwrap_or(ids.pod_mac),
         host_mac: ids.host_mac,
@@ -62,16 +61,21 @@ pub(crate) fn run(base: &Base, target: &Target, env: Env<'_>) -> Result<Value, C
         pod: target.pod.clone(),
         limits: conf.limits,
         host_ports: conf.host_ports.clone(),
+        routes: conf.routes.iter().map(|route| route.dst).collect(),
+        sysctls: conf.sysctls.clone(),
+        metric: metric(&mut kernel)?,
         ipam_routes: Vec::new(),
         ipam: ipam.is_some().then(|| base.raw_ipam().cloned()).flatten(),
     };
     let source = Source { settings: &settings, ipam: ipam.as_ref() };
     let made = make(&mut kernel, &state, &mut conf, source, attachment);
     let attachment = made.inspect_err(|_| {
-        // The first error is the one to report; what cannot be freed now, DEL frees.
+        // The first error is the one to report.
         drop(ipam.as_ref().map(|ipam| ipam.forward("DEL")));
-        drop(state.addresses().release(ids.owner, &[]));
-        drop(state.attachments().remove(&ids.host_if));
+        // What cannot be freed now, DEL or the next ADD frees: the mark or the record tells them.
+        if state.addresses().release(ids.owner, &[]).is_empty() {
+            drop(state.attachments().remove(&ids.host_if));
+        }
     })?;
     let made = result::render(base.version, &attachment, &routes(&conf, &attachment), conf.dns.as_ref());
     Ok(match base.prev_result()? {
@@ -118,6 +122,25 @@ pub(crate) fn open_sandbox(target: &Target) -> Result<NetnsFd, CniError> {
         .with("a pod needs a namespace of its own"));
     }
     Ok(ns)
+}
+
+/// Makes sure that the attachment can be made, by nobody but us.
+fn begin(
+    kernel: &mut NetlinkKernel,
+    state: &StateDir,
+    (target, ids): (&Target, &AttachmentIds),
+    ipam: Option<&Ipam<'_>>,
+) -> Result<Mark, CniError> {
+    let begun_before = state.attachments().was_begun(&ids.host_if);
+    let mark = state.attachments().begin(&ids.host_if, ids.owner).map_err(|e| context::state(&e))?;
+    if let Err(e) = refuse_what_is_there(kernel, target, ids) {
+        mark.abandon();
+        return Err(e);
+    }
+    if begun_before || !matches!(state.attachments().get(&ids.host_if), Ok(None)) {
+        free_of_the_dead(kernel, state, ids, ipam)?;
+    }
+    Ok(mark)
 }
 
 /// A second ADD, or an interface in the way, is an error that changes nothing.
@@ -171,6 +194,13 @@ fn mtu(kernel: &mut NetlinkKernel, settings: &Settings) -> Result<flatnet_core::
     }
 }
 
+/// The first interface of a pod has the plain default route, a further one comes after it.
+fn metric(kernel: &mut NetlinkKernel) -> Result<Option<u32>, CniError> {
+    let pod = kernel.netlink(Ns::Pod).map_err(|e| context::kernel(&e))?;
+    let taken = facts::default_metrics(pod).map_err(|e| context::io("read the pod's routes", &e))?;
+    Ok(metric_beside(&taken))
+}
+
 /// Where addresses come from.
 #[derive(Clone, Copy)]
 struct Source<'a> {
@@ -187,8 +217,12 @@ fn make(
     source: Source<'_>,
     mut attachment: Attachment,
 ) -> Result<Attachment, CniError> {
+    let owner = AttachmentIds::of(&attachment.container, &attachment.ifname).owner;
     match source.ipam {
-        None => attachment.addresses = lease(kernel, state, conf, source.settings, &attachment)?,
+        None => {
+            let netlink = kernel.netlink(Ns::Node).map_err(|e| context::kernel(&e))?;
+            attachment.addresses = Lessor::new(netlink, state, conf, owner).lease(source.settings)?;
+        }
         Some(ipam) => {
             let given = ipam.add()?;
             attachment.addresses = given.addresses;
@@ -200,11 +234,10 @@ fn make(
     ports::refuse_impossible(&attachment.host_ports, &attachment.addresses)?;
     state.attachments().put(&attachment).map_err(|e| context::state(&e))?;
     let extras = Extras {
-        routes: routes(conf, &attachment),
-        sysctls: conf.sysctls.clone(),
         node_sysctls: if source.settings.alone { node_sysctls(&attachment) } else { Vec::new() },
         masquerade: source.settings.masquerade.clone(),
         segment_size: source.settings.segment_size,
+        ..Extras::of(&attachment)
     };
     apply(kernel, state, &attachment, &attach::plan_add(&attachment, &extras))?;
     let stale = PodPorts::of(&attachment).map(|ports| ports.stale_flows()).unwrap_or_default();
@@ -234,49 +267,6 @@ fn apply(
             made => return made,
         }
     }
-}
-
-/// One address of each family that the node has subnets of.
-fn lease(
-    kernel: &mut NetlinkKernel,
-    state: &StateDir,
-    conf: &AddConf,
-    settings: &Settings,
-    attachment: &Attachment,
-) -> Result<Vec<IpAddr>, CniError> {
-    let owner = AttachmentIds::of(&attachment.container, &attachment.ifname).owner;
-    let node = RefCell::new(kernel.netlink(Ns::Node).map_err(|e| context::kernel(&e))?);
-    let in_use = |ip: IpAddr| seen::is_routed(&mut node.borrow_mut(), ip);
-    let mut leased = Vec::new();
-    for family in settings.families() {
-        let v4 = family.iter().all(IpNetwork::is_ipv4);
-        let wanted = conf.requested.iter().copied().find(|ip| ip.is_ipv4() == v4);
-        let request = Request { owner, wanted, cooldown: conf.cooldown_seconds, in_use: &in_use };
-        leased.push(take_from(state, &family, request).map_err(|e| context::pool(&e))?);
-    }
-    let unmet = conf.requested.iter().find(|ip| !leased.contains(ip));
-    match unmet {
-        None => Ok(leased),
-        Some(ip) => Err(CniError::new(
-            Code::InvalidConfig,
-            format!("requested address {ip} cannot be given: one address per family, of the node's subnets"),
-        )),
-    }
-}
-
-/// The first subnet of a family that has the address, or any.
-fn take_from(state: &StateDir, family: &[IpNetwork], request: Request<'_>) -> Result<IpAddr, PoolError> {
-    let mut last = None;
-    for network in family {
-        match state.addresses().take(*network, request) {
-            Err(e @ (PoolError::Exhausted { .. } | PoolError::Outside { .. })) => last = Some(e),
-            other => return other,
-        }
-    }
-    Err(last.unwrap_or(PoolError::Exhausted {
-        network: IpNetwork::from(IpAddr::from([0, 0, 0, 0])),
-        capacity: 0,
-    }))
 }
 
 /// Without an agent the plugin itself makes the node forward. An interface that takes its default route

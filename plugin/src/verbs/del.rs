@@ -3,7 +3,6 @@
 
 use std::io::Write;
 
-use flatnet_core::attach;
 use flatnet_core::cni::conf::Base;
 use flatnet_core::cni::env::{Env, Target};
 use flatnet_core::cni::error::{CniError, Code};
@@ -12,7 +11,8 @@ use flatnet_core::hostport::{Flows, Holding};
 use flatnet_core::kernel::{Kernel as _, KernelError};
 use flatnet_core::link::AttachmentIds;
 use flatnet_core::step::Step;
-use flatnet_kernel::NetlinkKernel;
+use flatnet_core::{attach, beside};
+use flatnet_kernel::{NetlinkKernel, attachment};
 use flatnet_node_state::{StateDir, StateError};
 
 use crate::context;
@@ -43,6 +43,7 @@ pub(super) fn remove(
     stderr: &mut dyn Write,
 ) -> Result<(), CniError> {
     let mut kernel = NetlinkKernel::open_node().map_err(|e| context::io("open netlink", &e))?;
+    leave_pod(state, ids, stderr);
     let ports = ports_plan(state, ids);
     // Each of both waits for the kernel's grace periods: side by side.
     let left: Vec<KernelError> = std::thread::scope(|scope| {
@@ -61,9 +62,29 @@ pub(super) fn remove(
         // stderr is for people; when even that is gone there is nobody to tell.
         let _ = writeln!(stderr, "flatnet: DEL {}: {e}", ids.host_if);
     }
+    if failures.is_empty() && leads_ports(&ports) {
+        // An agent that had read the record before may have put back what was removed above. Whoever comes
+        // with it only now finds the record gone, and takes it back itself.
+        if let Some(e) = clear_ports(&[Step::DropHostPorts(Holding::Of(ids.host_if.clone()))]).first() {
+            return Err(context::kernel(e));
+        }
+    }
     match failures.iter().find(|e| matches!(e, StateError::Locked { .. })) {
         Some(e) => Err(CniError::new(Code::TryAgain, e)),
         None => Ok(()),
+    }
+}
+
+/// A pod that lives on without this interface: what does not go with the link is taken out of it, if its
+/// namespace is still to be found.
+fn leave_pod(state: &StateDir, ids: &AttachmentIds, stderr: &mut dyn Write) {
+    let Ok(Some(record)) = state.attachments().get(&ids.host_if) else { return };
+    let plan = beside::plan_leave(&record);
+    let Some(ns) = (!plan.is_empty()).then(|| attachment::namespace(&record)).flatten() else { return };
+    let kernel = NetlinkKernel::open_node().ok().and_then(|kernel| kernel.with_pod(ns).ok());
+    for e in kernel.map_or(Vec::new(), |mut kernel| clear(&mut kernel, &plan)) {
+        // stderr is for people; when even that is gone there is nobody to tell.
+        let _ = writeln!(stderr, "flatnet: DEL {}: {e}", ids.host_if);
     }
 }
 
@@ -80,6 +101,10 @@ fn ports_plan(state: &StateDir, ids: &AttachmentIds) -> Vec<Step> {
         }
         Ok(None) | Err(_) => vec![ports],
     }
+}
+
+fn leads_ports(plan: &[Step]) -> bool {
+    plan.iter().any(|step| matches!(step, Step::DropHostPorts(_)))
 }
 
 /// What matters of `plan` if it fails: a retry cannot mend that a connection was not forgotten.

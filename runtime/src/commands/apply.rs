@@ -1,22 +1,25 @@
-//! `apply` and `run`: from manifests to pods.
+//! `apply`: from manifests to pods.
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
-    path::{Path, PathBuf},
+    io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use flatpod::manifest::{
+    self, Checked, Manifest,
+    source::{self, Source},
+};
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret},
+    api::core::v1::{Pod, PodSpec},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use netns_fixtures::wait_until;
-use serde_json::Value;
 
 use crate::{
     state::{Lock, NodeRecord, Root},
@@ -29,184 +32,139 @@ const PREDECESSOR: Duration = Duration::from_secs(600);
 /// What to apply.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
-    /// A manifest file, a directory of them, or - for stdin
-    #[arg(long = "filename", short, required = true)]
-    filename: Vec<PathBuf>,
-    /// The namespace of what names none
-    #[arg(long, short, default_value = "default")]
-    namespace: String,
+    /// A file, a directory (its .yaml, .yml and .json files, sorted) or - for standard input; may be repeated
+    #[arg(long = "filename", short = 'f', value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Only check the manifests
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_value_t = DryRun::None, default_missing_value = "client")]
+    dry_run: DryRun,
+    /// Print the objects, with defaults filled in, instead of a line for each
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// The namespace of objects that name none; one that names another is refused
+    #[arg(long, short)]
+    namespace: Option<String>,
     /// The node of pods that name none [default: the one with the fewest pods]
     #[arg(long)]
     node: Option<String>,
 }
 
-/// What to run.
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    /// The pod's name
-    name: String,
-    /// The image
-    #[arg(long)]
-    image: String,
-    /// The pod's namespace
-    #[arg(long, short, default_value = "default")]
-    namespace: String,
-    /// The pod's node [default: the one with the fewest pods]
-    #[arg(long)]
-    node: Option<String>,
-    /// Always, OnFailure or Never
-    #[arg(long, default_value = "Always")]
-    restart: String,
-    /// Variables, as NAME=VALUE
-    #[arg(long)]
-    env: Vec<String>,
-    /// Take what follows -- as the command, not as its arguments
-    #[arg(long)]
-    command: bool,
-    /// Arguments
-    #[arg(last = true)]
-    args: Vec<String>,
+/// As kubectl spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DryRun {
+    None,
+    Client,
 }
 
-/// An object that can be applied.
-enum Object {
-    ConfigMap(ConfigMap),
-    Secret(Secret),
-    Pod(Box<Pod>),
+/// How objects are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Yaml,
+    Json,
+    Name,
 }
 
-/// Applies manifests: everything is understood before anything is made.
+/// Checks the manifests and, if nothing is wrong, makes what they say.
 pub(crate) fn run(root: &Root, args: &ApplyArgs) -> Result<ExitCode> {
-    let mut objects = vec![];
-    for file in &args.filename {
-        for (name, text) in texts(file)? {
-            objects.extend(parse(&text).with_context(|| format!("read {name}"))?);
-        }
-    }
-    // Pods are filled from the others.
-    objects.sort_by_key(|object| matches!(object, Object::Pod(_)));
+    let sources = source::read(&args.files, &mut io::stdin().lock())?;
+    let found = manifest::check(&sources, args.namespace.as_deref());
+    tell(&found)?;
     let mut out = io::stdout().lock();
-    for object in objects {
-        let line = put(root, object, &args.namespace, args.node.as_deref())?;
-        writeln!(out, "{line}").context("write to stdout")?;
+    if args.dry_run == DryRun::Client {
+        show(&found.objects, args.output, "valid (dry run)", &mut out).context("write to stdout")?;
+    }
+    if !found.problems.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    if args.dry_run == DryRun::None {
+        put_all(root, found.objects, args.node.as_deref(), args.output, &mut out)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs one image as a pod of one container.
-pub(crate) fn run_image(root: &Root, args: &RunArgs) -> Result<ExitCode> {
-    let split = |text: &String| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        k8s_openapi::api::core::v1::EnvVar {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-            ..Default::default()
-        }
-    };
-    let line = (!args.args.is_empty()).then(|| args.args.clone());
-    let (command, arguments) = if args.command { (line, None) } else { (None, line) };
-    let container = Container {
-        name: args.name.clone(),
-        image: Some(args.image.clone()),
-        command,
-        args: arguments,
-        env: Some(args.env.iter().map(split).collect()),
-        ..Container::default()
-    };
-    let spec = PodSpec {
-        containers: vec![container],
-        restart_policy: Some(args.restart.clone()),
-        ..PodSpec::default()
-    };
-    let metadata = ObjectMeta {
-        name: Some(args.name.clone()),
-        labels: Some([("run".to_owned(), args.name.clone())].into()),
-        ..ObjectMeta::default()
-    };
-    let pod = Box::new(Pod { metadata, spec: Some(spec), status: None });
-    let line = put(root, Object::Pod(pod), &args.namespace, args.node.as_deref())?;
-    writeln!(io::stdout(), "{line}").context("write to stdout")?;
+/// Checks one pod that was not written by the user, and makes it.
+pub(super) fn run_pod(root: &Root, pod: &Pod, node: Option<&str>) -> Result<ExitCode> {
+    let text = serde_json::to_string(pod).context("write the pod as JSON")?;
+    let found = manifest::check(&[Source { name: "flatpod run".to_owned(), text }], None);
+    tell(&found)?;
+    if !found.problems.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    put_all(root, found.objects, node, None, &mut io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Names and texts of manifests.
-pub(super) fn texts(file: &Path) -> Result<Vec<(String, String)>> {
-    if file == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).context("read stdin")?;
-        return Ok(vec![("stdin".to_owned(), text)]);
+/// What has no effect, and everything that is wrong.
+pub(super) fn tell(found: &Manifest) -> Result<()> {
+    let mut err = io::stderr().lock();
+    for notice in &found.notices {
+        writeln!(err, "Warning: {notice}").context("write to stderr")?;
     }
-    let at = || format!("read {}", file.display());
-    let mut files = vec![file.to_owned()];
-    if file.is_dir() {
-        files = fs::read_dir(file).with_context(at)?.flatten().map(|entry| entry.path()).collect();
-        files.retain(|file| {
-            ["yaml", "yml", "json"].iter().any(|end| file.extension().is_some_and(|e| e == *end))
-        });
-        files.sort();
+    for problem in &found.problems {
+        writeln!(err, "error: {problem}").context("write to stderr")?;
     }
-    let read = |file: PathBuf| {
-        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-        Ok((file.display().to_string(), text))
-    };
-    files.into_iter().map(read).collect()
+    Ok(())
 }
 
-/// The names of the pods that manifests are about.
-pub(super) fn pod_names(text: &str) -> Result<Vec<(Option<String>, String)>> {
-    let name = |object: Object| match object {
-        Object::Pod(pod) => Some((pod.metadata.namespace, pod.metadata.name.unwrap_or_default())),
-        Object::ConfigMap(_) | Object::Secret(_) => None,
-    };
-    Ok(parse(text)?.into_iter().filter_map(name).collect())
-}
-
-fn parse(text: &str) -> Result<Vec<Object>> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("understand the YAML")?;
-    let mut objects = vec![];
-    for document in documents.into_iter().filter(|document| !document.is_null()) {
-        if document["kind"] == "List" {
-            let items = document["items"].as_array().cloned().unwrap_or_default();
-            objects.extend(items.into_iter().map(object).collect::<Result<Vec<_>>>()?);
-        } else {
-            objects.push(object(document)?);
+fn put_all(
+    root: &Root,
+    mut objects: Vec<Checked>,
+    node: Option<&str>,
+    format: Option<Format>,
+    out: &mut impl Write,
+) -> Result<()> {
+    // Pods are filled from the others.
+    objects.sort_by_key(|object| matches!(object, Checked::Pod(_)));
+    for object in &objects {
+        let done = put(root, object, node)?;
+        if format.is_none() {
+            writeln!(out, "{object} {done}").context("write to stdout")?;
         }
     }
-    Ok(objects)
+    match format {
+        None => Ok(()),
+        Some(_) => show(&objects, format, "", out).context("write to stdout"),
+    }
 }
 
-fn object(document: Value) -> Result<Object> {
-    let kind = document["kind"].as_str().unwrap_or_default().to_owned();
-    let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let at = || format!("understand {kind} {name}");
-    Ok(match kind.as_str() {
-        "Pod" => Object::Pod(Box::new(serde_json::from_value(document).with_context(at)?)),
-        "ConfigMap" => Object::ConfigMap(serde_json::from_value(document).with_context(at)?),
-        "Secret" => Object::Secret(serde_json::from_value(document).with_context(at)?),
-        _ => bail!("kind {kind:?} is not known here; Pod, ConfigMap and Secret are"),
-    })
+fn show(objects: &[Checked], format: Option<Format>, state: &str, out: &mut impl Write) -> Result<()> {
+    match format {
+        None => objects.iter().try_for_each(|object| writeln!(out, "{object} {state}"))?,
+        Some(Format::Name) => objects.iter().try_for_each(|object| writeln!(out, "{object}"))?,
+        Some(Format::Yaml) => {
+            for (index, object) in objects.iter().enumerate() {
+                if index > 0 {
+                    writeln!(out, "---")?;
+                }
+                write!(out, "{}", serde_saphyr::to_string(&object.to_json()?)?)?;
+            }
+        }
+        Some(Format::Json) => {
+            let objects = objects.iter().map(Checked::to_json).collect::<Result<Vec<_>, _>>()?;
+            // One object stands alone, several are a list: as kubectl prints them.
+            let document = match <[_; 1]>::try_from(objects) {
+                Ok([object]) => object,
+                Err(objects) => serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects }),
+            };
+            writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        }
+    }
+    Ok(())
 }
 
-fn put(root: &Root, object: Object, namespace: &str, node: Option<&str>) -> Result<String> {
-    let of = |meta: &ObjectMeta| meta.namespace.clone().unwrap_or_else(|| namespace.to_owned());
-    Ok(match object {
-        Object::ConfigMap(map) => {
-            root.objects().put_config_map(&of(&map.metadata), &map)?;
-            format!("configmap/{} configured", map.metadata.name.unwrap_or_default())
-        }
-        Object::Secret(secret) => {
-            root.objects().put_secret(&of(&secret.metadata), &secret)?;
-            format!("secret/{} configured", secret.metadata.name.unwrap_or_default())
-        }
-        Object::Pod(mut pod) => {
-            pod.metadata.namespace = Some(of(&pod.metadata));
-            put_pod(root, *pod, node)?
-        }
-    })
+fn put(root: &Root, object: &Checked, node: Option<&str>) -> Result<&'static str> {
+    let ObjectMeta { namespace, .. } = object.metadata();
+    let namespace = namespace.as_deref().unwrap_or(manifest::NAMESPACE);
+    match object {
+        Checked::ConfigMap(map) => root.objects().put_config_map(namespace, map)?,
+        Checked::Secret(secret) => root.objects().put_secret(namespace, secret)?,
+        Checked::Pod(pod) => return put_pod(root, pod.pod().clone(), node),
+    }
+    Ok("configured")
 }
 
 /// Makes a pod, unless it is there already.
-fn put_pod(root: &Root, mut pod: Pod, node: Option<&str>) -> Result<String> {
+fn put_pod(root: &Root, mut pod: Pod, node: Option<&str>) -> Result<&'static str> {
     let name = pod.metadata.name.clone().filter(|name| !name.is_empty()).context("a pod has no name")?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let lock = root.path().join("names.lock");
@@ -217,7 +175,7 @@ fn put_pod(root: &Root, mut pod: Pod, node: Option<&str>) -> Result<String> {
             let old = dir.manifest()?;
             supervisor::ensure(root, &dir)?;
             if same(&old, &pod) {
-                return Ok(format!("pod/{name} unchanged"));
+                return Ok("unchanged");
             }
             bail!("pod/{name} exists and is another one: a pod does not change, delete it first");
         }
@@ -233,7 +191,7 @@ fn put_pod(root: &Root, mut pod: Pod, node: Option<&str>) -> Result<String> {
         root.reserve(&namespace, &name, &uid)?;
     }
     let spec = pod.spec.get_or_insert_default();
-    let chosen = choose(root, spec.node_name.as_deref().or(node))?;
+    let chosen = choose(root, spec, node)?;
     spec.node_name = Some(chosen.name);
     pod.metadata.uid = Some(uid.clone());
     pod.metadata.creation_timestamp = Some(Time(Timestamp::now()));
@@ -241,7 +199,7 @@ fn put_pod(root: &Root, mut pod: Pod, node: Option<&str>) -> Result<String> {
     dir.put_manifest(&pod)?;
     drop(one_at_a_time);
     supervisor::ensure(root, &dir)?;
-    Ok(format!("pod/{name} created"))
+    Ok("created")
 }
 
 /// Whether `new` says what `old` said, but for what was filled in.
@@ -257,19 +215,32 @@ fn same(old: &Pod, new: &Pod) -> bool {
         && new.metadata.annotations == old.metadata.annotations
 }
 
-/// The node that was asked for, or the one with the fewest pods, or the machine when there are none.
-fn choose(root: &Root, wanted: Option<&str>) -> Result<NodeRecord> {
-    if let Some(name) = wanted {
-        return supervisor::node_of(root, name);
+/// The node that was asked for, or of those that fit the one with the fewest pods; the machine counts when there
+/// are no others.
+fn choose(root: &Root, spec: &PodSpec, wanted: Option<&str>) -> Result<NodeRecord> {
+    let selector = spec.node_selector.clone().unwrap_or_default();
+    let fits = |node: &NodeRecord| node.is_selected(&selector);
+    if let Some(name) = spec.node_name.as_deref().or(wanted) {
+        let node = supervisor::node_of(root, name)?;
+        if !fits(&node) {
+            bail!(
+                "node {name} does not match the pod's nodeSelector {selector:?}: it has {:?}",
+                node.labels()
+            );
+        }
+        return Ok(node);
     }
     let pods: Vec<_> = root.pods()?.iter().filter_map(|dir| dir.manifest().ok()).collect();
-    let on = |name: &String| {
-        pods.iter()
-            .filter(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(name))
-            .count()
+    let on = |node: &NodeRecord| {
+        let is_there =
+            |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&node.name);
+        pods.iter().filter(is_there).count()
     };
-    match root.nodes()?.into_iter().min_by_key(on) {
-        Some(name) => root.node(&name).record(),
-        None => NodeRecord::machine(),
-    }
+    let names = root.nodes()?;
+    let nodes: Vec<NodeRecord> = match names.is_empty() {
+        true => vec![NodeRecord::machine()?],
+        false => names.iter().map(|name| root.node(name).record()).collect::<Result<_>>()?,
+    };
+    let told = || format!("0/{} nodes match the pod's nodeSelector {selector:?}", nodes.len());
+    nodes.iter().filter(|node| fits(node)).min_by_key(|node| on(node)).cloned().with_context(told)
 }

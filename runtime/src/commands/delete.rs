@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use flatpod::manifest::{self, Checked, source};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use netns_fixtures::wait_until;
 
 use super::{Found, apply, find};
@@ -31,9 +33,9 @@ const LOOKS: u32 = 100;
 pub(crate) struct DeleteArgs {
     /// Pods; or `pod NAME...`, `configmap NAME...`, `secret NAME...`
     names: Vec<String>,
-    /// All pods of manifests
-    #[arg(long = "filename", short)]
-    filename: Vec<PathBuf>,
+    /// Everything that manifests describe: a file, a directory or - for standard input; may be repeated
+    #[arg(long = "filename", short = 'f', value_name = "FILE")]
+    files: Vec<PathBuf>,
     #[command(flatten)]
     namespace: super::NamespaceArg,
     /// Seconds that containers have between being asked to end and being killed
@@ -53,40 +55,84 @@ pub(crate) struct DeleteArgs {
     wait: bool,
 }
 
+/// What was named, as namespace and name.
+#[derive(Default)]
+struct Wanted {
+    pods: Vec<(String, String)>,
+    others: Vec<(Kind, String, String)>,
+}
+
 /// Deletes it.
 pub(crate) fn run(root: &Root, args: &DeleteArgs) -> Result<ExitCode> {
     let grace = if args.now { Some(1) } else { args.grace_period };
     if grace == Some(0) && !args.force {
         bail!("--grace-period=0 kills at once: say --force as well");
     }
-    let mut names = match args.names.split_first() {
-        Some((kind, rest)) if matches!(kind.as_str(), "configmap" | "cm" | "secret") => {
-            let kind = if kind == "secret" { Kind::Secret } else { Kind::ConfigMap };
-            return delete_objects(root, kind, &args.namespace.namespace, rest);
-        }
-        Some((kind, rest)) if matches!(kind.as_str(), "pod" | "pods" | "po") => rest.to_vec(),
-        _ => args.names.clone(),
-    };
-    let namespace = &args.namespace.namespace;
+    let mut wanted = Wanted::default();
+    wanted.named(&args.names, &args.namespace.namespace);
     if args.all {
-        let pods = root.pods()?.into_iter().filter_map(|dir| dir.manifest().ok());
-        let pods = pods.filter(|pod| pod.metadata.namespace.as_ref() == Some(namespace));
-        names.extend(pods.filter_map(|pod| pod.metadata.name));
+        wanted.all_pods(root, &args.namespace.namespace)?;
     }
-    let mut wanted: Vec<(String, String)> = names.into_iter().map(|name| (namespace.clone(), name)).collect();
-    for file in &args.filename {
-        for (_, text) in apply::texts(file)? {
-            let found = apply::pod_names(&text)?.into_iter();
-            wanted.extend(found.map(|(own, name)| (own.unwrap_or_else(|| namespace.clone()), name)));
-        }
+    if !args.files.is_empty() && !wanted.described(&args.files, &args.namespace.namespace)? {
+        return Ok(ExitCode::FAILURE);
     }
-    if wanted.is_empty() && !args.all {
+    if wanted.pods.is_empty() && wanted.others.is_empty() && !args.all {
         bail!("name the pods to delete, or say -f FILE or --all");
     }
     let found: Vec<Found> =
-        wanted.iter().map(|(namespace, name)| find(root, namespace, name)).collect::<Result<_>>()?;
+        wanted.pods.iter().map(|(namespace, name)| find(root, namespace, name)).collect::<Result<_>>()?;
     delete(root, &found, grace, args.wait)?;
+    for (kind, namespace, name) in &wanted.others {
+        if !root.objects().remove(*kind, namespace, name)? {
+            bail!("{kind} {name:?} not found");
+        }
+        writeln!(io::stdout(), "{kind} {name:?} deleted").context("write to stdout")?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Wanted {
+    fn named(&mut self, words: &[String], namespace: &str) {
+        let (kind, names) = match words.split_first() {
+            Some((kind, rest)) => match kind.as_str() {
+                "configmap" | "cm" => (Some(Kind::ConfigMap), rest),
+                "secret" => (Some(Kind::Secret), rest),
+                "pod" | "pods" | "po" => (None, rest),
+                _ => (None, words),
+            },
+            None => return,
+        };
+        for name in names {
+            match kind {
+                Some(kind) => self.others.push((kind, namespace.to_owned(), name.clone())),
+                None => self.pods.push((namespace.to_owned(), name.clone())),
+            }
+        }
+    }
+
+    fn all_pods(&mut self, root: &Root, namespace: &str) -> Result<()> {
+        let pods = root.pods()?.into_iter().filter_map(|dir| dir.manifest().ok());
+        let pods = pods.filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
+        self.pods.extend(pods.filter_map(|pod| pod.metadata.name).map(|name| (namespace.to_owned(), name)));
+        Ok(())
+    }
+
+    /// Adds what manifests describe; false where they are not to be understood, which was told.
+    fn described(&mut self, files: &[PathBuf], namespace: &str) -> Result<bool> {
+        let sources = source::read(files, &mut io::stdin().lock())?;
+        let found = manifest::check(&sources, Some(namespace).filter(|own| *own != manifest::NAMESPACE));
+        apply::tell(&found)?;
+        for object in &found.objects {
+            let ObjectMeta { namespace, name, .. } = object.metadata().clone();
+            let (namespace, name) = (namespace.unwrap_or_default(), name.unwrap_or_default());
+            match object {
+                Checked::Pod(_) => self.pods.push((namespace, name)),
+                Checked::ConfigMap(_) => self.others.push((Kind::ConfigMap, namespace, name)),
+                Checked::Secret(_) => self.others.push((Kind::Secret, namespace, name)),
+            }
+        }
+        Ok(found.problems.is_empty())
+    }
 }
 
 /// Deletes pods, all at once.
@@ -120,14 +166,4 @@ pub(super) fn delete(root: &Root, found: &[Found], grace: Option<u64>, wait: boo
         })??;
     }
     Ok(())
-}
-
-fn delete_objects(root: &Root, kind: Kind, namespace: &str, names: &[String]) -> Result<ExitCode> {
-    for name in names {
-        if !root.objects().remove(kind, namespace, name)? {
-            bail!("{kind:?} {name:?} not found");
-        }
-        writeln!(io::stdout(), "{kind:?} {name:?} deleted").context("write to stdout")?;
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -7,11 +7,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use flatpod::status;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{ContainerState, ContainerStatus, Pod},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use serde_json::{Value, json};
 
 use super::{Found, find};
@@ -107,17 +105,27 @@ fn name(pod: &Pod) -> &str {
 }
 
 fn table(pods: &[Pod], wide: bool) -> String {
-    let mut rows =
-        vec![vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"].into_iter().map(str::to_owned).collect()];
+    let names =
+        ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"];
+    let shown = if wide { names.len() } else { 5 };
+    let now = Timestamp::now();
+    let row = |pod: &Pod| {
+        let of = status::columns(pod, now);
+        let cells = [
+            of.name,
+            of.ready,
+            of.status,
+            of.restarts,
+            of.age,
+            of.ip,
+            of.node,
+            of.nominated_node,
+            of.readiness_gates,
+        ];
+        cells.into_iter().take(shown).collect()
+    };
+    let mut rows = vec![names.iter().take(shown).map(|&name| name.to_owned()).collect()];
     rows.extend(pods.iter().map(row));
-    if wide {
-        rows[0].extend(["IP".to_owned(), "NODE".to_owned()]);
-        for (row, pod) in rows.iter_mut().skip(1).zip(pods) {
-            let none = || "<none>".to_owned();
-            row.push(pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_else(none));
-            row.push(pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(none));
-        }
-    }
     columns(&rows)
 }
 
@@ -130,48 +138,6 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
         format!("{}\n", cells.join("   ").trim_end())
     };
     rows.iter().map(line).collect()
-}
-
-fn row(pod: &Pod) -> Vec<String> {
-    let empty = vec![];
-    let status = pod.status.as_ref();
-    let statuses = status.and_then(|status| status.container_statuses.as_ref()).unwrap_or(&empty);
-    let ready = statuses.iter().filter(|one| one.ready).count();
-    let restarts: i32 = statuses.iter().map(|one| one.restart_count).sum();
-    let wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
-    let age =
-        pod.metadata.creation_timestamp.as_ref().map_or_else(|| "<unknown>".to_owned(), |time| since(time.0));
-    vec![name(pod).to_owned(), format!("{ready}/{wanted}"), summary(pod), restarts.to_string(), age]
-}
-
-/// One word for how it is.
-fn summary(pod: &Pod) -> String {
-    if pod.metadata.deletion_timestamp.is_some() {
-        return "Terminating".to_owned();
-    }
-    let Some(status) = &pod.status else {
-        return "Pending".to_owned();
-    };
-    let reason = |state: &ContainerState| {
-        let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
-        waiting.or_else(|| state.terminated.as_ref().and_then(|ended| ended.reason.clone()))
-    };
-    let of = |all: &Option<Vec<ContainerStatus>>| {
-        all.iter().flatten().rev().find_map(|one| one.state.as_ref().and_then(reason))
-    };
-    let phase = status.phase.clone().unwrap_or_default();
-    status.reason.clone().or_else(|| of(&status.container_statuses)).unwrap_or(phase)
-}
-
-/// How long ago, in the largest unit that makes sense.
-pub(super) fn since(then: Timestamp) -> String {
-    let seconds = Timestamp::now().duration_since(then).as_secs().max(0);
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
 }
 
 fn nodes(root: &Root) -> Result<String> {
@@ -196,7 +162,8 @@ fn events(root: &Root, args: &GetArgs) -> Result<String> {
         let text = std::fs::read_to_string(found.dir.file("events.jsonl")).unwrap_or_default();
         for event in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             let field = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-            let age = field("time").parse().map_or_else(|_| String::new(), since);
+            let time = field("time").parse().ok().map(Time);
+            let age = status::age(time.as_ref(), Timestamp::now());
             rows.push(vec![
                 age,
                 field("type"),

@@ -7,6 +7,7 @@ pub(crate) mod get;
 pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod node;
+pub(crate) mod run;
 pub(crate) mod up;
 
 use std::process::ExitCode;
@@ -23,10 +24,20 @@ use crate::{
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PodVerb {
-    /// Make pods, configuration maps and secrets as manifests say
+    /// Make pods, ConfigMaps and Secrets as manifests say
+    ///
+    /// A field that is unknown, misplaced or given twice, a value of the wrong type, a field that flatpod cannot
+    /// honour and everything that Kubernetes' API server would refuse is an error that names file, line and path.
+    /// All errors of all files are reported together, and then nothing is made. Fields that have no effect here are
+    /// warnings.
+    #[command(
+        after_help = "Examples:\n  flatpod apply -f web.yaml\n  flatpod apply --dry-run -f manifests/ -o yaml\n  \
+        kubectl get pod web -o json | flatpod apply -f -\n\n\
+        Exit status: 0 done, 1 an object is not valid or could not be made, 2 wrong usage."
+    )]
     Apply(apply::ApplyArgs),
     /// Run an image as a pod
-    Run(apply::RunArgs),
+    Run(run::RunArgs),
     /// Show pods or nodes
     Get(get::GetArgs),
     /// Print a container's output
@@ -61,7 +72,7 @@ impl PodVerb {
     pub(crate) fn run(&self, root: &Root) -> Result<ExitCode> {
         match self {
             Self::Apply(args) => apply::run(root, args),
-            Self::Run(args) => apply::run_image(root, args),
+            Self::Run(args) => run::run(root, args),
             Self::Get(args) => get::run(root, args),
             Self::Logs(args) => logs::run(root, args),
             Self::Exec(args) => exec::run(root, args),

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write as _},
+    net::IpAddr,
     path::PathBuf,
     process::ExitCode,
 };
@@ -67,6 +68,9 @@ pub(crate) struct CreateArgs {
     /// Where CNI plugins are [default: /opt/cni/bin and /usr/lib/cni]
     #[arg(long, value_name = "DIR")]
     cni_bin_dir: Vec<PathBuf>,
+    /// Its own addresses, which probes come from
+    #[arg(long, value_name = "IP", default_values = ["192.0.2.1", "2001:db8::1"])]
+    address: Vec<IpAddr>,
     /// The longest wait in seconds before a container is restarted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
@@ -130,12 +134,15 @@ fn create(root: &Root, args: &CreateArgs) -> Result<NodeRecord> {
         record.cni_bin_dirs.clone_from(&args.cni_bin_dir);
     }
     record.max_restart_period = args.max_container_restart_period;
+    record.addresses.clone_from(&args.address);
     fs::create_dir_all(&record.cni_conf_dir)
         .with_context(|| format!("create {}", record.cni_conf_dir.display()))?;
     let net = dir.path().join("net");
     // What an earlier, unfinished attempt left.
     unpin(&net)?;
-    pin(&NetNs::new()?.path(), &net)?;
+    let ns = NetNs::new()?;
+    ns.own(&record.addresses)?;
+    pin(&ns.path(), &net)?;
     dir.put(&record)?;
     Ok(record)
 }

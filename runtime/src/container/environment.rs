@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVarSource, ObjectFieldSelector};
+use k8s_openapi::api::core::v1::{
+    Container, EnvFromSource, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector,
+};
 
 use super::{Making, PodView, quantity::milli};
 use crate::state::Kind;
@@ -143,8 +145,7 @@ fn from_reference(making: &Making<'_>, source: &EnvVarSource) -> Result<Option<S
         return field(making, selector).map(Some);
     }
     if let Some(selector) = &source.resource_field_ref {
-        return resource(making, &selector.resource, selector.divisor.as_ref().map(|d| d.0.as_str()))
-            .map(Some);
+        return resource(&making.view, making.container, selector).map(Some);
     }
     let (kind, name, key, optional) = match (&source.config_map_key_ref, &source.secret_key_ref) {
         (Some(one), _) => (Kind::ConfigMap, &one.name, &one.key, one.optional),
@@ -160,9 +161,21 @@ fn from_reference(making: &Making<'_>, source: &EnvVarSource) -> Result<Option<S
     }
 }
 
-/// A limit or a request of the container, in units of the divisor, rounded up.
-fn resource(making: &Making<'_>, name: &str, divisor: Option<&str>) -> Result<String> {
-    let resources = making.container.resources.as_ref();
+/// A limit or a request of the named container, or of `own`, in units of the divisor, rounded up.
+pub(super) fn resource(
+    view: &PodView<'_>,
+    own: &Container,
+    wanted: &ResourceFieldSelector,
+) -> Result<String> {
+    let spec = view.spec();
+    let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let container = match wanted.container_name.as_deref().filter(|name| !name.is_empty()) {
+        Some(name) => all.find(|one| one.name == name).with_context(|| format!("no container {name}"))?,
+        None => own,
+    };
+    let name = wanted.resource.as_str();
+    let divisor = wanted.divisor.as_ref().map(|divisor| divisor.0.as_str());
+    let resources = container.resources.as_ref();
     let (list, key) = match name.split_once('.') {
         Some(("limits", key)) => (resources.and_then(|all| all.limits.as_ref()), key),
         Some(("requests", key)) => (resources.and_then(|all| all.requests.as_ref()), key),

@@ -52,11 +52,11 @@ pub(crate) fn oci_spec(making: &Making<'_>, hostname: &str) -> Result<Value> {
             "capabilities": { "bounding": held, "effective": held, "permitted": held, "inheritable": none, "ambient": none },
             "noNewPrivileges": no_new,
         },
-        "mounts": mounts(making, read_only)?,
+        "mounts": mounts(making, read_only, privileged)?,
         "linux": {
             "namespaces": namespaces(making),
             "cgroupsPath": making.cgroup,
-            "resources": resources(making.container.resources.as_ref())?,
+            "resources": resources(making.container.resources.as_ref(), privileged)?,
             "maskedPaths": if privileged { &none[..] } else { &MASKED[..] },
             "readonlyPaths": if privileged { &none[..] } else { &READ_ONLY[..] },
         },
@@ -104,7 +104,7 @@ fn namespaces(making: &Making<'_>) -> Vec<Value> {
     all
 }
 
-fn mounts(making: &Making<'_>, read_only: bool) -> Result<Vec<Value>> {
+fn mounts(making: &Making<'_>, read_only: bool, privileged: bool) -> Result<Vec<Value>> {
     let fresh = |at: &str, kind: &str, options: &[&str]| json!({ "destination": at, "type": kind, "source": kind, "options": options });
     let strict = ["nosuid", "noexec", "nodev"];
     let mut all = vec![
@@ -116,7 +116,7 @@ fn mounts(making: &Making<'_>, read_only: bool) -> Result<Vec<Value>> {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         fresh("/dev/mqueue", "mqueue", &strict),
-        fresh("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        fresh("/sys", "sysfs", &["nosuid", "noexec", "nodev", if privileged { "rw" } else { "ro" }]),
     ];
     let bind = |source: std::path::PathBuf, at: &str, access: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["rbind", "rprivate", access] });
     all.push(bind(making.dir.file("shm"), "/dev/shm", "rw"));
@@ -136,7 +136,7 @@ fn mounts(making: &Making<'_>, read_only: bool) -> Result<Vec<Value>> {
 }
 
 /// Limits and requests, in the kernel's units (Kubernetes' formulas).
-fn resources(wanted: Option<&ResourceRequirements>) -> Result<Value> {
+fn resources(wanted: Option<&ResourceRequirements>, privileged: bool) -> Result<Value> {
     let mut cpu = Map::new();
     let mut memory = Map::new();
     let amount = |name: &str| {
@@ -162,16 +162,16 @@ fn resources(wanted: Option<&ResourceRequirements>) -> Result<Value> {
     if let Some(limit) = number(amount("memory").0, quantity)? {
         memory.insert("limit".to_owned(), json!(limit));
     }
-    let mut all = json!({ "cpu": cpu, "devices": devices() });
+    let mut all = json!({ "cpu": cpu, "devices": devices(privileged) });
     if !memory.is_empty() {
         all["memory"] = Value::Object(memory);
     }
     Ok(all)
 }
 
-/// No devices but those of the OCI specification, which the launcher adds.
-fn devices() -> Value {
-    json!([{ "allow": false, "access": "rwm" }])
+/// No devices but those of the OCI specification, which the launcher adds; all for who is privileged.
+fn devices(privileged: bool) -> Value {
+    json!([{ "allow": privileged, "access": "rwm" }])
 }
 
 #[cfg(test)]
@@ -181,12 +181,12 @@ mod tests {
     #[test]
     fn resources_by_kubernetes_formulas() {
         let wanted = json!({ "limits": { "cpu": "250m", "memory": "64Mi" } });
-        let got = resources(Some(&serde_json::from_value(wanted).unwrap())).unwrap();
+        let got = resources(Some(&serde_json::from_value(wanted).unwrap()), false).unwrap();
         assert_eq!(got["cpu"], json!({ "shares": 256, "quota": 25_000, "period": 100_000 }));
         assert_eq!(got["memory"], json!({ "limit": 64 << 20 }));
-        assert_eq!(resources(None).unwrap()["cpu"], json!({ "shares": 2 }));
+        assert_eq!(resources(None, false).unwrap()["cpu"], json!({ "shares": 2 }));
         let wrong = json!({ "limits": { "memory": "much" } });
-        let told = resources(Some(&serde_json::from_value(wrong).unwrap())).unwrap_err();
+        let told = resources(Some(&serde_json::from_value(wrong).unwrap()), false).unwrap_err();
         assert!(told.to_string().contains("much"), "{told}");
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _, lchown, symlink},
     path::{Path, PathBuf},
 };
 
@@ -99,9 +99,37 @@ fn make(view: &PodView<'_>, volume: &Volume) -> Result<()> {
     if let Some(host) = &volume.host_path {
         return host_path(host);
     }
-    if let Some(empty) = &volume.empty_dir {
-        return empty_dir(&at, empty);
+    let is_new = match &volume.empty_dir {
+        Some(empty) => empty_dir(&at, empty)?,
+        None => files_of(view, volume)?.write(&at)?,
+    };
+    let group = view.spec().security_context.as_ref().and_then(|context| context.fs_group);
+    match group.and_then(|group| u32::try_from(group).ok()).filter(|_| is_new) {
+        Some(group) => give(&at, group).with_context(|| format!("give {} to group {group}", at.display())),
+        None => Ok(()),
     }
+}
+
+/// Lets a group use what was just made: it may read all, write in directories, and what others make there is its
+/// own, too (`SetVolumeOwnership` of `pkg/volume/volume_linux.go`).
+fn give(at: &Path, group: u32) -> Result<()> {
+    lchown(at, None, Some(group))?;
+    let meta = fs::symlink_metadata(at)?;
+    if meta.is_symlink() {
+        return Ok(());
+    }
+    let mode = meta.permissions().mode();
+    if meta.is_dir() {
+        fs::set_permissions(at, fs::Permissions::from_mode(mode | 0o2770))?;
+        for entry in fs::read_dir(at)? {
+            give(&entry?.path(), group)?;
+        }
+        return Ok(());
+    }
+    Ok(fs::set_permissions(at, fs::Permissions::from_mode(mode | 0o440))?)
+}
+
+fn files_of(view: &PodView<'_>, volume: &Volume) -> Result<Files> {
     let mut files = Files::default();
     if let Some(map) = &volume.config_map {
         let from = (Kind::ConfigMap, map.name.as_str(), map.optional == Some(true));
@@ -134,15 +162,16 @@ fn make(view: &PodView<'_>, volume: &Volume) -> Result<()> {
             "this kind of volume is not supported: emptyDir, hostPath, configMap, secret, downwardAPI, projected are"
         );
     }
-    files.write(&at)
+    Ok(files)
 }
 
 fn mode(wanted: Option<i32>) -> u32 {
     wanted.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(FILE_MODE)
 }
 
-fn empty_dir(at: &Path, wanted: &EmptyDirVolumeSource) -> Result<()> {
-    let is_new = !at.exists();
+/// Answers whether it was made now.
+fn empty_dir(at: &Path, wanted: &EmptyDirVolumeSource) -> Result<bool> {
+    let mut is_new = !at.exists();
     fs::create_dir_all(at).with_context(|| format!("create {}", at.display()))?;
     match wanted.medium.as_deref() {
         None | Some("") => {}
@@ -158,13 +187,14 @@ fn empty_dir(at: &Path, wanted: &EmptyDirVolumeSource) -> Result<()> {
                 Some(options.as_str()),
             )
             .context("mount a tmpfs")?;
+            is_new = true;
         }
         Some(other) => bail!("emptyDir medium {other} is not supported; \"\" and Memory are"),
     }
     if is_new {
         fs::set_permissions(at, fs::Permissions::from_mode(OPEN)).context("open it to all users")?;
     }
-    Ok(())
+    Ok(is_new)
 }
 
 /// Whether something is mounted at `at`.
@@ -239,9 +269,14 @@ impl Files {
 
     fn add_fields(&mut self, view: &PodView<'_>, items: Option<&[DownwardAPIVolumeFile]>) -> Result<()> {
         for item in items.into_iter().flatten() {
-            let selector =
-                item.field_ref.as_ref().context("only fieldRef is supported in downwardAPI volumes")?;
-            let value = environment::field(view, selector)?;
+            let value = match (&item.field_ref, &item.resource_field_ref) {
+                (Some(field), _) => environment::field(view, field)?,
+                (None, Some(resource)) => {
+                    let first = view.spec().containers.first().context("a pod has a container")?;
+                    environment::resource(view, first, resource)?
+                }
+                (None, None) => bail!("{} names neither fieldRef nor resourceFieldRef", item.path),
+            };
             self.put(&item.path, value.into_bytes(), item.mode)?;
         }
         Ok(())
@@ -258,11 +293,11 @@ impl Files {
     }
 
     /// Writes them as Kubernetes does: in a directory of their own that a link leads to, so that all of them can
-    /// change at once.
-    fn write(&self, at: &Path) -> Result<()> {
+    /// change at once. Answers whether they were written now.
+    fn write(&self, at: &Path) -> Result<bool> {
         let told = || format!("write {}", at.display());
         if at.join("..data").exists() {
-            return Ok(());
+            return Ok(false);
         }
         let data = at.join("..1");
         for (path, (value, mode)) in &self.all {
@@ -280,6 +315,7 @@ impl Files {
                 symlink(Path::new("..data").join(top), link).with_context(told)?;
             }
         }
-        symlink("..1", at.join("..data")).with_context(told)
+        symlink("..1", at.join("..data")).with_context(told)?;
+        Ok(true)
     }
 }

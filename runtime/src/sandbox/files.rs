@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, fs, net::IpAddr};
 
 use anyhow::{Context, Result};
+use flatpod::manifest::NAMESPACE;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::state::{NodeRecord, PodDir, write};
@@ -11,6 +12,8 @@ use crate::state::{NodeRecord, PodDir, write};
 const HOSTNAME_MAX: usize = 63;
 /// As many as resolvers read (resolv.conf(5)).
 const NAMESERVERS_MAX: usize = 3;
+/// What the kubelet is told by default.
+const CLUSTER_DOMAIN: &str = "cluster.local";
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
     fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
 
@@ -33,18 +36,29 @@ pub(super) fn write_files(pod: &Pod, dir: &PodDir, node: &NodeRecord, addresses:
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     write(&etc.join("hostname"), format!("{hostname}\n").as_bytes())?;
-    write(&etc.join("hosts"), hosts(spec, &hostname, addresses)?.as_bytes())?;
+    let domain = domain(pod);
+    write(&etc.join("hosts"), hosts(spec, &hostname, domain.as_deref(), addresses)?.as_bytes())?;
     write(&etc.join("resolv.conf"), resolv_conf(spec)?.as_bytes())
 }
 
-fn hosts(spec: &PodSpec, hostname: &str, addresses: &[IpAddr]) -> Result<String> {
+/// What follows the host name in the pod's whole name, if it has one.
+fn domain(pod: &Pod) -> Option<String> {
+    let subdomain = pod.spec.as_ref()?.subdomain.as_ref().filter(|name| !name.is_empty())?;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or(NAMESPACE);
+    Some(format!("{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}"))
+}
+
+fn hosts(spec: &PodSpec, hostname: &str, domain: Option<&str>, addresses: &[IpAddr]) -> Result<String> {
     let mut text = if spec.host_network == Some(true) {
         let node = fs::read_to_string("/etc/hosts").context("read the node's /etc/hosts")?;
         format!("# Kubernetes-managed hosts file (host network).\n{node}")
     } else {
         let mut text = format!("# Kubernetes-managed hosts file.\n{LOCALHOST}");
         for address in addresses {
-            writeln!(text, "{address}\t{hostname}")?;
+            match domain {
+                Some(domain) => writeln!(text, "{address}\t{hostname}.{domain}\t{hostname}")?,
+                None => writeln!(text, "{address}\t{hostname}")?,
+            }
         }
         text
     };
@@ -114,7 +128,10 @@ mod tests {
     fn hosts_as_the_kubelet_writes_them() {
         let wanted = spec(serde_json::json!({ "containers": [], "hostAliases": [
             { "ip": "192.0.2.7", "hostnames": ["a", "b"] } ] }));
-        let text = hosts(&wanted, "web", &["10.1.2.3".parse().unwrap()]).unwrap();
+        let own = ["10.1.2.3".parse().unwrap()];
+        let whole = hosts(&wanted, "web", Some("x.default.svc.cluster.local"), &own).unwrap();
+        assert!(whole.contains("\n10.1.2.3\tweb.x.default.svc.cluster.local\tweb\n"));
+        let text = hosts(&wanted, "web", None, &own).unwrap();
         assert!(text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"));
         assert!(text.contains("\n10.1.2.3\tweb\n"));
         assert!(text.ends_with("\n\n# Entries added by HostAliases.\n192.0.2.7\ta\tb\n"));

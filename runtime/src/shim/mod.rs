@@ -8,7 +8,7 @@ mod rootfs;
 
 use std::{
     fs::{self, File},
-    io::{self, PipeReader, Read as _},
+    io::{self, PipeReader, PipeWriter, Read as _},
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -65,6 +65,8 @@ pub(crate) struct Order {
     pub(crate) cgroup: PathBuf,
     /// What asks it to end.
     pub(crate) stop_signal: String,
+    /// Whether its standard input stays open, though nobody writes to it.
+    pub(crate) stdin: bool,
 }
 
 /// Keeps a run until it ends. SIGTERM is passed on as the container's stop signal, SIGINT ends it at once.
@@ -108,6 +110,8 @@ struct Run {
     stdout: PipeReader,
     stderr: PipeReader,
     started_at: Timestamp,
+    /// Its reader sees no end as long as this is here.
+    _stdin: Option<PipeWriter>,
 }
 
 fn start(attempt: &Attempt, order: &Order) -> Result<Run> {
@@ -119,10 +123,10 @@ fn start(attempt: &Attempt, order: &Order) -> Result<Run> {
     fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
     let (stdout, out) = io::pipe().context("make a pipe")?;
     let (stderr, err) = io::pipe().context("make a pipe")?;
-    let nothing = File::open("/dev/null").context("open /dev/null")?;
+    let (input, kept_open) = stdin(order)?;
     let mut container = ContainerBuilder::new(LAUNCHED.to_owned(), SyscallType::default())
         .with_root_path(&state)?
-        .with_stdin(OwnedFd::from(nothing))
+        .with_stdin(input)
         .with_stdout(OwnedFd::from(out))
         .with_stderr(OwnedFd::from(err))
         .validate_id()?
@@ -143,7 +147,16 @@ fn start(attempt: &Attempt, order: &Order) -> Result<Run> {
     if let Some(id) = ProcessId::of(init.as_raw()) {
         attempt.put_started(&StartRecord { init: id, started_at })?;
     }
-    Ok(Run { init, signals, stdout, stderr, started_at })
+    Ok(Run { init, signals, stdout, stderr, started_at, _stdin: kept_open })
+}
+
+/// The container's standard input, and what keeps it from ending.
+fn stdin(order: &Order) -> Result<(OwnedFd, Option<PipeWriter>)> {
+    if order.stdin {
+        let (input, output) = io::pipe().context("make a pipe")?;
+        return Ok((input.into(), Some(output)));
+    }
+    Ok((File::open("/dev/null").context("open /dev/null")?.into(), None))
 }
 
 /// The launcher's errors repeat themselves on the way up; the last one says what is wrong.

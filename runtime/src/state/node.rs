@@ -1,6 +1,7 @@
 //! A node: the machine itself, or a simulated one with its own network namespace and its own CNI directories.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -55,6 +56,24 @@ impl NodeRecord {
             max_restart_period: None,
             port: None,
         })
+    }
+}
+
+impl NodeRecord {
+    /// The labels that a kubelet gives its node, and that a `nodeSelector` may name.
+    pub(crate) fn labels(&self) -> [(&'static str, &str); 3] {
+        let arch = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        [("kubernetes.io/hostname", &self.name), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", arch)]
+    }
+
+    /// Whether the node has every label that is asked for.
+    pub(crate) fn is_selected(&self, selector: &BTreeMap<String, String>) -> bool {
+        let labels = self.labels();
+        selector.iter().all(|(key, value)| labels.contains(&(key.as_str(), value.as_str())))
     }
 }
 

@@ -23,6 +23,13 @@ impl Kind {
     }
 }
 
+/// As kubectl names it.
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.prefix())
+    }
+}
+
 /// The store of those objects.
 #[derive(Debug, Clone)]
 pub(crate) struct Objects {

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use flatpod::status::{RestartPolicy, Role, is_sidecar, should_restart};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
@@ -76,11 +77,6 @@ pub(super) enum Outcome {
     Failed,
 }
 
-/// Whether an init container is a sidecar.
-pub(super) fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
-}
-
 /// Every container, init containers first, in the order of the manifest.
 pub(super) fn containers(spec: &PodSpec) -> impl DoubleEndedIterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
@@ -138,18 +134,6 @@ impl Facts<'_> {
         decision
     }
 
-    /// The pod's phase, when it is not decided otherwise.
-    pub(super) fn phase(&self) -> &'static str {
-        let apps = || self.spec.containers.iter().map(|app| self.state(app));
-        let inits = self.spec.init_containers.iter().flatten().filter(|init| !is_sidecar(init));
-        let failed_init =
-            inits.into_iter().any(|init| exit_code(self.state(init)).is_some_and(|code| code != 0));
-        if failed_init && self.policy() == "Never" {
-            return "Failed";
-        }
-        if apps().any(|state| state == &State::Never) { "Pending" } else { "Running" }
-    }
-
     fn consider_init(&self, init: &Container, initialized: bool, decision: &mut Decision) -> Gate {
         let sidecar = is_sidecar(init);
         match self.state(init) {
@@ -164,12 +148,12 @@ impl Facts<'_> {
                 Gate::when(initialized)
             }
             State::Ended(ended) if ended.exit_code == 0 => Gate::Open,
-            State::Ended(_) if self.policy() == "Never" => {
-                *decision = Decision { finished: Some(Outcome::Failed), ..Decision::default() };
+            State::Ended(ended) if self.runs_again(Role::Init, ended) => {
+                self.restart(init, ended, decision);
                 Gate::Closed
             }
-            State::Ended(ended) => {
-                self.restart(init, ended, decision);
+            State::Ended(_) => {
+                *decision = Decision { finished: Some(Outcome::Failed), ..Decision::default() };
                 Gate::Closed
             }
         }
@@ -184,11 +168,7 @@ impl Facts<'_> {
             }
             State::Active { .. } => true,
             State::Ended(ended) => {
-                let again = match self.policy() {
-                    "Never" => false,
-                    "OnFailure" => ended.exit_code != 0,
-                    _ => true,
-                };
+                let again = self.runs_again(Role::App, ended);
                 if again {
                     self.restart(app, ended, decision);
                 }
@@ -220,12 +200,12 @@ impl Facts<'_> {
         }
     }
 
-    fn state(&self, container: &Container) -> &State {
-        self.seen.get(&container.name).map_or(&State::Never, |seen| &seen.state)
+    fn runs_again(&self, role: Role, ended: &ExitRecord) -> bool {
+        should_restart(RestartPolicy::of(self.spec), role, ended.exit_code)
     }
 
-    fn policy(&self) -> &str {
-        self.spec.restart_policy.as_deref().unwrap_or("Always")
+    fn state(&self, container: &Container) -> &State {
+        self.seen.get(&container.name).map_or(&State::Never, |seen| &seen.state)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction},
@@ -99,12 +99,12 @@ impl Supervisor {
         let mut command = match handler {
             Handler::Exec(exec) => self.exec_in(container, exec),
             Handler::Http(http) => {
-                if http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
-                    bail!("httpGet with scheme HTTPS is not supported");
-                }
                 let to = self.target(container, http.host.as_deref(), &http.port)?;
                 let mut command = self.ask_from_node(to)?;
                 command.args(["--path", http.path.as_deref().unwrap_or("/")]);
+                for header in http.http_headers.iter().flatten() {
+                    command.arg("--header").arg(format!("{}: {}", header.name, header.value));
+                }
                 command
             }
             Handler::Tcp(tcp) => {

@@ -264,7 +264,8 @@ impl Supervisor {
         let stop_signal = wanted.or(image.config.stop_signal.clone()).unwrap_or_default();
         let record = ContainerRecord { attempt: number, backoff_step };
         self.dir.put_container(&container.name, record)?;
-        write_run(&attempt, &config, &Order { lower: image.lower.clone(), cgroup, stop_signal })?;
+        let stdin = container.stdin == Some(true);
+        write_run(&attempt, &config, &Order { lower: image.lower.clone(), cgroup, stop_signal, stdin })?;
         self.forget_old_runs(&container.name, number);
         self.watch.add(attempt.path())?;
         let shim = spawn_shim(&attempt)?;

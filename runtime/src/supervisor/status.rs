@@ -3,18 +3,19 @@
 use std::{fs::File, io::Read as _};
 
 use anyhow::Result;
+use flatpod::status::{self, Observed, Phase, PhaseFacts, is_sidecar};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-        ContainerStatus, HostIP, PodCondition, PodIP, PodStatus,
+        ContainerStatus, HostIP, PodIP, PodStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
 use super::{
     Supervisor,
-    decide::{Decision, Outcome, State, is_sidecar},
+    decide::{Decision, Outcome, State},
     end::{DEADLINE_MESSAGE, Why},
     runs::Run,
 };
@@ -25,31 +26,26 @@ const LAST_WORDS: u64 = 4096;
 /// What stands for them when there are none, in bytes and lines of the log.
 const LOG_TAIL: (usize, usize) = (2048, 80);
 
+/// Whether the pod is over, and how.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Going,
+    Over(Phase),
+}
+
 impl Supervisor {
     /// Writes the status down, when it has changed.
     pub(super) fn put_status(&self, decision: &Decision) -> Result<()> {
-        let phase = match self.end.as_ref().map(|end| end.why) {
-            // It is not over before its sandbox is gone.
-            Some(Why::Over(_) | Why::Deadline) | None => self.facts().phase(),
-            Some(Why::Deleted) => {
-                self.dir.status()?.and_then(|old| old.phase).map_or("Pending", |phase| match phase.as_str() {
-                    "Succeeded" => "Succeeded",
-                    "Failed" => "Failed",
-                    "Running" => "Running",
-                    _ => "Pending",
-                })
-            }
-        };
-        self.put(self.status(phase, decision)?)
+        self.put(self.status(decision, Stage::Going)?)
     }
 
     /// Writes down how the pod ended.
     pub(super) fn put_final_status(&self) -> Result<()> {
         let phase = match self.outcome() {
-            Outcome::Succeeded => "Succeeded",
-            Outcome::Failed => "Failed",
+            Outcome::Succeeded => Phase::Succeeded,
+            Outcome::Failed => Phase::Failed,
         };
-        let mut status = self.status(phase, &Decision::default())?;
+        let mut status = self.status(&Decision::default(), Stage::Over(phase))?;
         if self.end.as_ref().is_some_and(|end| end.why == Why::Deadline) {
             status.reason = Some("DeadlineExceeded".to_owned());
             status.message = Some(DEADLINE_MESSAGE.to_owned());
@@ -57,49 +53,32 @@ impl Supervisor {
         self.put(status)
     }
 
-    fn put(&self, mut status: PodStatus) -> Result<()> {
-        let old = self.dir.status()?;
-        if let Some(old) = &old {
-            keep_transitions(&mut status, old);
-        }
-        if old.as_ref() == Some(&status) { Ok(()) } else { self.dir.put_status(&status) }
+    fn put(&self, status: PodStatus) -> Result<()> {
+        if self.dir.status()?.as_ref() == Some(&status) { Ok(()) } else { self.dir.put_status(&status) }
     }
 
-    fn status(&self, phase: &str, decision: &Decision) -> Result<PodStatus> {
+    fn status(&self, decision: &Decision, stage: Stage) -> Result<PodStatus> {
         let spec = self.spec();
         let inits = spec.init_containers.as_deref().unwrap_or_default();
         let one = |container: &Container| self.container_status(container, decision);
         let init_statuses: Vec<_> = inits.iter().map(one).collect::<Result<_>>()?;
         let statuses: Vec<_> = spec.containers.iter().map(one).collect::<Result<_>>()?;
+        let all: Vec<_> = init_statuses.iter().chain(&statuses).cloned().collect();
+        let old = self.dir.status()?.unwrap_or_default();
+        let phase = match stage {
+            Stage::Over(phase) => phase,
+            Stage::Going => self.phase(&all, old.phase.as_deref().and_then(Phase::named)),
+        };
+        let before = old.conditions.unwrap_or_default();
+        let sandbox = self.sandbox.is_some();
+        let observed =
+            Observed { spec, statuses: Some(&all), phase, sandbox, unschedulable: None, before: &before };
         let addresses = self.sandbox.as_ref().map(|sandbox| sandbox.addresses.clone()).unwrap_or_default();
         let text = |ip: &std::net::IpAddr| ip.to_string();
-        let initialized = inits.iter().zip(&init_statuses).all(|(init, status)| {
-            let done =
-                |state: &ContainerState| state.terminated.as_ref().is_some_and(|end| end.exit_code == 0);
-            if is_sidecar(init) {
-                status.started == Some(true)
-            } else {
-                status.state.as_ref().is_some_and(done)
-            }
-        });
-        let sidecars =
-            inits.iter().zip(&init_statuses).filter(|(init, _)| is_sidecar(init)).map(|(_, status)| status);
-        let ready =
-            phase == "Running" && self.end.is_none() && statuses.iter().chain(sidecars).all(|one| one.ready);
-        let conditions = [
-            ("PodScheduled", true),
-            ("PodReadyToStartContainers", self.sandbox.is_some()),
-            (
-                "Initialized",
-                initialized
-                    || statuses.iter().any(|one| one.state.as_ref().is_some_and(|s| s.waiting.is_none())),
-            ),
-            ("ContainersReady", ready),
-            ("Ready", ready),
-        ];
         Ok(PodStatus {
-            phase: Some(phase.to_owned()),
-            conditions: Some(conditions.map(|(kind, so)| condition(kind, so)).to_vec()),
+            phase: Some(phase.as_str().to_owned()),
+            qos_class: Some(status::qos(spec).as_str().to_owned()),
+            conditions: Some(status::conditions(&observed, Timestamp::now())),
             init_container_statuses: (!init_statuses.is_empty()).then_some(init_statuses),
             container_statuses: Some(statuses),
             host_ip: self.node.addresses.first().map(text),
@@ -109,6 +88,17 @@ impl Supervisor {
             start_time: Some(Time(self.started_at)),
             ..PodStatus::default()
         })
+    }
+
+    /// The phase of a pod that is not over before its sandbox is gone.
+    fn phase(&self, all: &[ContainerStatus], before: Option<Phase>) -> Phase {
+        let has_run = |app: &Container| self.runs.get(&app.name).is_some_and(|run| run.state != State::Never);
+        let initialized = self.spec().containers.iter().any(has_run);
+        let facts = PhaseFacts { before, ending: self.end.is_some(), initialized };
+        match status::phase(self.spec(), all, facts) {
+            phase if phase.is_terminal() => before.unwrap_or(Phase::Pending),
+            phase => phase,
+        }
     }
 
     fn container_status(&self, container: &Container, decision: &Decision) -> Result<ContainerStatus> {
@@ -127,10 +117,11 @@ impl Supervisor {
         Ok(ContainerStatus {
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
+            // A pod that shall go is none to send anything to any more.
             ready: if init && !is_sidecar(container) {
                 done
             } else {
-                started && run.is_some_and(|run| run.care.is_ready(container))
+                self.end.is_none() && started && run.is_some_and(|run| run.care.is_ready(container))
             },
             restart_count: run
                 .and_then(|run| run.record)
@@ -219,23 +210,4 @@ fn last_words(container: &Container, ended: &ExitRecord, attempt: &crate::state:
     let tail: Vec<u8> = text.bytes().rev().take(bytes).collect();
     let tail: Vec<u8> = tail.into_iter().rev().collect();
     Some(String::from_utf8_lossy(&tail).into_owned())
-}
-
-fn condition(kind: &str, so: bool) -> PodCondition {
-    PodCondition {
-        type_: kind.to_owned(),
-        status: if so { "True" } else { "False" }.to_owned(),
-        last_transition_time: Some(Time(Timestamp::now())),
-        ..PodCondition::default()
-    }
-}
-
-/// A condition that is as it was has been so since it became so.
-fn keep_transitions(status: &mut PodStatus, old: &PodStatus) {
-    for condition in status.conditions.iter_mut().flatten() {
-        let before = old.conditions.iter().flatten().find(|before| before.type_ == condition.type_);
-        if let Some(before) = before.filter(|before| before.status == condition.status) {
-            condition.last_transition_time.clone_from(&before.last_transition_time);
-        }
-    }
 }

@@ -26,7 +26,8 @@ pub struct AgentNode {
 }
 
 impl AgentNode {
-    pub(super) fn prepare(node: Node, i: usize, dir: &Path, backend: &str) -> Self {
+    /// A node without an agent yet; `i` names it, and its files below `dir`.
+    pub(crate) fn prepare(node: Node, i: usize, dir: &Path, backend: &str) -> Self {
         for family in [Underlay::V4, Underlay::V6] {
             drop(oracle::command(&node.ns, &format!("ip addr add {} dev lo", pod(i, family))));
         }
@@ -48,6 +49,14 @@ impl AgentNode {
             self.state.display(),
             self.dir.display()
         );
+        self.configure_with(&text);
+    }
+
+    /// Writes the agent's configuration as it is.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn configure_with(&self, text: &str) {
         std::fs::write(&self.config, text).expect("write the configuration");
     }
 
@@ -61,8 +70,12 @@ impl AgentNode {
     }
 
     fn command(&self, verb: &str) -> Command {
+        self.command_of(&program("flatnetd"), verb)
+    }
+
+    fn command_of(&self, program: &Path, verb: &str) -> Command {
         #[expect(clippy::disallowed_methods, reason = "a test runs the program under test")]
-        let mut command = Command::new(program("flatnetd"));
+        let mut command = Command::new(program);
         command.arg(verb).arg("--config").arg(&self.config).stdin(Stdio::null());
         self.node.ns.enter_for_child(&mut command).expect("enter the node");
         command
@@ -90,6 +103,15 @@ impl AgentNode {
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         let mut command = self.command("run");
         command.envs(environment.iter().copied());
+        self.start_as(command);
+    }
+
+    /// Starts the agent from this file.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_from(&mut self, program: &Path) {
+        let command = self.command_of(program, "run");
         self.start_as(command);
     }
 

@@ -26,17 +26,17 @@ pub struct Traffic {
 /// What was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loss {
-    /// Pings that were sent.
+    /// Pings, or datagrams, that were sent.
     pub sent: u32,
-    /// Pings that were not answered.
+    /// Those that were not answered, or did not arrive.
     pub lost: u32,
-    /// The longest time in milliseconds without an answered ping.
+    /// The longest time in milliseconds of which nothing arrived.
     pub gap_ms: u32,
 }
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} pings lost, longest gap {} ms", self.lost, self.sent, self.gap_ms)
+        write!(f, "{} of {} lost, longest gap {} ms", self.lost, self.sent, self.gap_ms)
     }
 }
 

@@ -3,12 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-mod cri;
-mod daemon;
-mod image;
+mod installed;
+mod shipped;
 
-use daemon::Containerd;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use flatnet_tests::containerd::{Containerd, cri, image};
 use flatnet_tests::oracle::{self, links};
+use netns_fixtures::{NetNs, probe};
 
 const DUAL: [&str; 2] = ["10.22.0.0/24", "fd00:22::/64"];
 const SERVER: [&str; 6] = ["httpd", "-f", "-p", "8080", "-h", "/www"];
@@ -30,6 +34,44 @@ fn pod(containerd: &Containerd, name: &str) -> (String, String) {
     (id, beside)
 }
 
+/// A machine next to the node, with the node as its gateway.
+fn outside(containerd: &Containerd) -> NetNs {
+    let (node, outside) = (&containerd.node.ns, NetNs::new().unwrap());
+    let path = outside.path().display().to_string();
+    for line in [
+        format!("ip link add out0 type veth peer name in0 netns {path}").as_str(),
+        "ip link set out0 up",
+        "ip addr add 198.51.100.1/24 dev out0",
+        "ip addr add 2001:db8:1::1/64 dev out0 nodad",
+    ] {
+        drop(oracle::command(node, line));
+    }
+    for line in [
+        "ip link set in0 up",
+        "ip addr add 198.51.100.2/24 dev in0",
+        "ip addr add 2001:db8:1::2/64 dev in0 nodad",
+        "ip route add default via 198.51.100.1",
+        "ip -6 route add default via 2001:db8:1::1",
+    ] {
+        drop(oracle::command(&outside, line));
+    }
+    // The kernel makes routes of these addresses in its own time.
+    for node in ["198.51.100.1", "2001:db8:1::1"] {
+        probe::ping(&outside, node.parse().unwrap(), Duration::from_secs(10)).unwrap();
+    }
+    outside
+}
+
+/// What a web server answers, or why it does not.
+fn get(address: SocketAddr) -> String {
+    let mut answer = String::new();
+    let asked = TcpStream::connect(address).and_then(|mut server| {
+        server.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        server.read_to_string(&mut answer)
+    });
+    asked.map_or_else(|e| e.to_string(), |_| answer)
+}
+
 /// Removes every sandbox that containerd remembers.
 fn remove_all(containerd: &Containerd) {
     for id in containerd.cri.pods().unwrap() {
@@ -41,9 +83,9 @@ fn remove_all(containerd: &Containerd) {
 fn pods_reach_each_other_and_leave_nothing() {
     let containerd = Containerd::start(&DUAL);
     let before = containerd.census();
+    let outside = outside(&containerd);
     let (a, in_a) = pod(&containerd, "a");
     let (b, in_b) = pod(&containerd, "b");
-    let ruleset = oracle::command(&containerd.node.ns, "nft list ruleset");
     let (ips_a, ips_b) = (containerd.cri.addresses(&a).unwrap(), containerd.cri.addresses(&b).unwrap());
     assert_eq!((ips_a.len(), ips_b.len()), (2, 2), "one address of each family: {ips_a:?} {ips_b:?}");
     // Containers of a pod share its loopback, which the plugin set up under its other name.
@@ -53,6 +95,20 @@ fn pods_reach_each_other_and_leave_nothing() {
         inside(&containerd, from, &["ping6", "-c", "2", "-W", "5", &to[1]]);
         for url in [format!("http://{}:8080/", to[0]), format!("http://[{}]:8080/", to[1])] {
             assert_eq!(inside(&containerd, from, &["wget", "-qO-", &url]), image::PAGE, "{url}");
+        }
+    }
+    for (name, port) in [("a", cri::host_port("a")), ("b", cri::host_port("b"))] {
+        for node in ["192.0.2.1", "2001:db8::1"] {
+            let address = SocketAddr::new(node.parse().unwrap(), port);
+            for client in [&outside, &containerd.node.ns] {
+                let page = client.run(|| get(address)).unwrap();
+                assert!(page.contains(image::PAGE), "host port of {name} at {address}: {page}");
+            }
+            // The other pod, and the pod itself.
+            for container in [&in_a, &in_b] {
+                let page = inside(&containerd, container, &["wget", "-qO-", &format!("http://{address}/")]);
+                assert_eq!(page, image::PAGE, "host port of {name} at {address}");
+            }
         }
     }
     let list = containerd.flatnet_list();
@@ -65,12 +121,11 @@ fn pods_reach_each_other_and_leave_nothing() {
         containerd.cri.remove_pod(id).unwrap();
         containerd.cri.remove_pod(id).unwrap();
     }
+    drop(oracle::command(&containerd.node.ns, "ip link del out0"));
     containerd.nothing_left(&before);
-    assert_eq!(
-        oracle::command(&containerd.node.ns, "nft list ruleset"),
-        ruleset,
-        "the node's own chain stays"
-    );
+    let left = oracle::command(&containerd.node.ns, "nft list ruleset");
+    assert!(!left.contains("elements"), "{left}");
+    assert!(left.contains("chain masquerade-flatnet"), "the node's own chains stay: {left}");
 }
 
 /// What ADD answered is remembered by containerd only on disk; the addresses by us only on disk.

@@ -85,7 +85,6 @@ fn a_failed_init_container_fails_the_pod_or_comes_again() {
     spec.restart_policy = Some("Never".to_owned());
     let facts = facts(&spec, 5, &seen);
     assert_eq!(facts.decide().finished, Some(Outcome::Failed));
-    assert_eq!(facts.phase(), "Failed");
 }
 
 #[test]
@@ -162,14 +161,4 @@ fn the_end_comes_to_apps_first_then_to_sidecars_last_one_first() {
     late.seen.get_mut("b").unwrap().asked_at = Some(at(29));
     assert_eq!(asked(&late), ["!a", "s2", "s1"]);
     assert_eq!(late.decide_end(at(30)).wake_at, Some(at(31)));
-}
-
-#[test]
-fn phases() {
-    let spec = full();
-    let phase = |seen: &[(&str, State)]| facts(&spec, 5, seen).phase();
-    assert_eq!(phase(&[]), "Pending");
-    assert_eq!(phase(&[("i1", ended(1, 0, 1))]), "Pending");
-    assert_eq!(phase(&[("a", RUNS), ("b", State::Never)]), "Pending");
-    assert_eq!(phase(&[("a", RUNS), ("b", ended(1, 0, 1))]), "Running");
 }
