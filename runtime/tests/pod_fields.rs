@@ -1,5 +1,4 @@
 //! Fields of a manifest that are easily taken for granted: each has its effect.
-#![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::disallowed_methods, reason = "the program under test is started")]
 
 mod lab;

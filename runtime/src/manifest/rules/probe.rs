@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Lifecycle, LifecycleHandler, Probe};
 
-use super::{container::one_of, each, names, pod::Context, ports};
+use super::{each, names, pod::Context, ports};
 use crate::{
     manifest::{path::Path, problem::Report},
     status::Role,
