@@ -13,7 +13,7 @@ BUILT := target/$(HOST)/release
 PROGRAMS := flatnet flatnetd flatpod
 BUILD_PACKAGES := gcc libc6-dev protobuf-compiler libprotobuf-dev
 TEST_PACKAGES := iproute2 iputils-ping nftables procps strace util-linux containerd runc busybox-static systemd conntrack etcd-server \
-	etcd-client openssl
+	etcd-client openssl containernetworking-plugins iptables
 BENCH_PACKAGES := containernetworking-plugins netavark iptables iproute2 nftables containerd runc \
 	busybox-static
 

@@ -41,6 +41,11 @@ impl Node {
         self.addresses.iter().map(IpNetwork::ip).find(IpAddr::is_ipv4)
     }
 
+    /// Its cable's end in the switch namespace, for [`set_cable`].
+    pub fn port(&self) -> &str {
+        &self.port
+    }
+
     /// Its IPv6 address, when the segment has one.
     pub fn v6(&self) -> Option<IpAddr> {
         self.addresses.iter().map(IpNetwork::ip).find(IpAddr::is_ipv6)
@@ -197,10 +202,7 @@ impl Fabric {
     }
 
     fn set_port(&self, port: &str, cable: Cable) -> Result<(), FixtureError> {
-        link::netlink(&self.switch, &format!("set {port} {cable:?}"), async |h| match cable {
-            Cable::In => link::set_up(&h, port).await,
-            Cable::Out => link::set_down(&h, port).await,
-        })
+        set_cable(&self.switch, port, cable)
     }
 
     /// The router's port of a segment is the first one that was made after the bridge.
@@ -217,10 +219,24 @@ impl Fabric {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Cable {
+/// Whether a cable is plugged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cable {
+    /// It is.
     In,
+    /// It is pulled: its carrier goes, its settings stay.
     Out,
+}
+
+/// Plugs a cable in or pulls it, in the switch namespace of a fabric that may have been made by another process.
+///
+/// # Errors
+/// When there is no such port, or the kernel refuses.
+pub fn set_cable(switch: &NetNs, port: &str, cable: Cable) -> Result<(), FixtureError> {
+    link::netlink(switch, &format!("set {port} {cable:?}"), async |h| match cable {
+        Cable::In => link::set_up(&h, port).await,
+        Cable::Out => link::set_down(&h, port).await,
+    })
 }
 
 /// Brings a link up with addresses and default routes.

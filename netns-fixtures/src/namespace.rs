@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    net::IpAddr,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::{fs::MetadataExt, process::CommandExt},
@@ -14,6 +15,7 @@ use std::{
     thread,
 };
 
+use ipnetwork::IpNetwork;
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::CloneFlags,
@@ -41,6 +43,16 @@ impl NetNs {
         })?;
         link::netlink(&ns, "set lo up", async |h| link::set_up(&h, "lo").await)?;
         Ok(ns)
+    }
+
+    /// Gives the namespace addresses of its own, on its loopback: what it sends from to links without one.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub fn own(&self, addresses: &[IpAddr]) -> Result<(), FixtureError> {
+        let index = link::index_of(self, "lo")?;
+        let networks: Vec<IpNetwork> = addresses.iter().copied().map(IpNetwork::from).collect();
+        link::netlink(self, "add addresses to lo", async |h| link::add_addresses(&h, index, &networks).await)
     }
 
     /// The namespace of the calling thread.

@@ -8,19 +8,30 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{apply, container, demo, explain};
+use crate::{
+    commands::PodVerb,
+    demo::{self, container},
+    entrance, explain, probe, shim,
+    state::Root,
+    supervisor, tools,
+};
 
 /// A minimal pod runtime for real and simulated nodes.
 #[derive(Debug, Parser)]
 #[command(name = "flatpod", version, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage.")]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage; exec: that of its command.")]
 pub(crate) struct Cli {
+    /// Where flatpod keeps everything
+    #[arg(long, global = true, env = "FLATPOD_ROOT", default_value = "/run/flatpod")]
+    root: PathBuf,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    #[command(flatten)]
+    Pods(PodVerb),
     /// Show a flat pod network on this machine: build it, prove it, remove it
     ///
     /// Builds a fabric with three simulated nodes (n1 and n2 on one segment, n3 behind a router), runs a
@@ -35,15 +46,6 @@ enum Verb {
         flatpod demo --output json | jq .failures\n\n\
         Exit status: 0 all is as it should be, 1 something is not (it is named), 2 wrong usage.")]
     Demo(DemoArgs),
-    /// Check manifests: pods, and the ConfigMaps and Secrets that they use
-    ///
-    /// A field that is unknown, misplaced or given twice, a value of the wrong type, a field that flatpod cannot
-    /// honour and everything that Kubernetes' API server would refuse is an error that names file, line and path.
-    /// All errors of all files are reported together. Fields that have no effect here are warnings.
-    #[command(after_help = "Examples:\n  flatpod apply --dry-run -f web.yaml\n  \
-        flatpod apply --dry-run -f manifests/ -o yaml\n  kubectl get pod web -o json | flatpod apply --dry-run -f -\n\n\
-        Exit status: 0 all objects are valid, 1 one is not, 2 wrong usage.")]
-    Apply(apply::ApplyArgs),
     /// Show what is done with each field of a manifest: honoured, without effect, or rejected
     #[command(
         after_help = "Examples:\n  flatpod explain\n  flatpod explain pod.spec.containers.lifecycle\n  \
@@ -53,6 +55,25 @@ enum Verb {
     /// Become a container's first process (started by flatpod itself)
     #[command(hide = true)]
     ContainerInit(container::InitArgs),
+    /// Supervise a pod (started by flatpod itself)
+    #[command(hide = true)]
+    Supervise(supervisor::SuperviseArgs),
+    /// Keep a container (started by flatpod itself)
+    #[command(hide = true)]
+    Shim(shim::ShimArgs),
+    /// Look at a port of a pod (used by flatpod itself)
+    #[command(hide = true)]
+    Probe(probe::ProbeArgs),
+    /// Run a program of the built-in image
+    #[command(hide = true)]
+    Tools {
+        /// The program and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        line: Vec<std::ffi::OsString>,
+    },
+    /// Start a program on a simulated node (used by flatpod itself)
+    #[command(hide = true)]
+    Enter(entrance::EnterArgs),
 }
 
 /// What `flatpod demo` can be told.
@@ -109,12 +130,22 @@ pub(crate) enum Output {
 
 /// Does what was asked, reports an error as one line on stderr.
 pub(crate) fn run(cli: Cli) -> ExitCode {
-    let result = match cli.verb {
+    let root = || Root::open(&cli.root);
+    exit_code(match cli.verb {
+        Verb::Pods(verb) => root().and_then(|root| verb.run(&root)),
         Verb::Demo(args) => demo::run(&args),
-        Verb::Apply(args) => apply::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::ContainerInit(args) => container::init(&args),
-    };
+        Verb::Supervise(args) => root().and_then(|root| supervisor::run(&root, &args)),
+        Verb::Shim(args) => shim::run(&args),
+        Verb::Probe(args) => probe::run(&args),
+        Verb::Tools { line } => tools::run(["tools".into()].into_iter().chain(line).collect()),
+        Verb::Enter(args) => entrance::enter(&args),
+    })
+}
+
+/// The exit code of a result; an error is told on stderr.
+pub(crate) fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         // Whoever reads the output has seen enough: `flatpod explain pod --recursive | head`.
         if error

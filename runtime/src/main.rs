@@ -1,23 +1,35 @@
-//! `flatpod`: a minimal pod runtime for real and simulated nodes.
+//! `flatpod`: a pod runtime for real and simulated nodes.
 //!
-//! Its first verb, `demo`, builds a cluster of simulated nodes, starts pods on it by the CNI protocol
-//! and shows that the network is flat. `apply` and `explain` read manifests; the pure parts are in the library.
+//! One executable file is the command line, the supervisor of a pod, the shim of a container, and, in the
+//! built-in image, the programs that containers run. The pure parts are in the library.
 
-mod apply;
+mod cgroup;
 mod cli;
-mod cni_exec;
+mod cni;
+mod commands;
 mod container;
 mod demo;
 mod enclosure;
+mod entrance;
 mod explain;
-mod node;
+mod image;
 mod print;
+mod probe;
 mod sandbox;
+mod shim;
+mod state;
+mod supervisor;
+mod terminal;
+mod tools;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    cli::run(cli::Cli::parse())
+    let args: Vec<_> = std::env::args_os().collect();
+    match tools::called_as(&args) {
+        Some(result) => cli::exit_code(result),
+        None => cli::run(cli::Cli::parse()),
+    }
 }

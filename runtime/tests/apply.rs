@@ -67,13 +67,6 @@ fn what_is_wrong_goes_to_stderr_and_the_exit_code() {
     assert_eq!(done.status.code(), Some(1));
 }
 
-#[test]
-fn without_dry_run_nothing_is_pretended() {
-    let done = flatpod(&["apply", "-f", "-"], POD);
-    assert_eq!(done.status.code(), Some(1));
-    assert!(text(&done.stderr).contains("add --dry-run"), "{}", text(&done.stderr));
-}
-
 /// What is printed must be read again as the same object, by flatpod and by anything that reads YAML 1.1.
 #[test]
 fn printed_yaml_and_json_are_manifests_again() {

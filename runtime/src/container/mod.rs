@@ -1,53 +1,80 @@
-//! A container of a pod: a process that shares the pod's network, IPC and UTS namespaces and has a PID
-//! and a mount namespace of its own.
-//!
-//! [`Container`] is the runtime's end: it starts the process and talks to it over its stdin and stdout,
-//! one JSON document a line. [`init()`] is the other end. Both are the same executable file, so the
-//! messages need no version.
+//! From a container of a manifest to what the kernel is asked for: an OCI runtime configuration.
 
-mod init;
-mod message;
-mod program;
+mod capability;
+mod environment;
+mod quantity;
+mod spec;
+mod user;
+mod volumes;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    process::{ChildStdin, ChildStdout},
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use crate::{
+    image::Image,
+    state::{NodeRecord, Objects, PodDir, SandboxRecord},
 };
 
-use anyhow::{Context, Result, anyhow};
-use netns_fixtures::KillOnDrop;
+pub(crate) use quantity::quantity;
+pub(crate) use spec::oci_spec;
+pub(crate) use volumes::{is_mount, mount_volumes, unmount_volumes};
 
-pub(crate) use init::{InitArgs, init};
-pub(crate) use message::{Answer, Identity, Refusal, Request};
+/// The name of the container that holds a shared PID namespace; no manifest can have it.
+pub(crate) const PAUSE: &str = ".pause";
+/// Where containers leave their last words, unless they say otherwise.
+pub(crate) const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// A running container. Killed and reaped when dropped.
+/// Why a container cannot be made: Kubernetes' reason for waiting, and what is wrong.
 #[derive(Debug)]
-pub(crate) struct Container {
-    /// Its name, unique in the pod.
-    pub(crate) name: String,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    _process: KillOnDrop,
+pub(crate) struct CannotMake {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
 }
 
-impl Container {
-    /// Takes over a freshly started `flatpod container-init` with piped stdin and stdout.
-    pub(crate) fn adopt(name: &str, mut process: KillOnDrop) -> Result<Self> {
-        let stdin = process.child().stdin.take().context("the container's stdin is piped")?;
-        let stdout = process.child().stdout.take().context("the container's stdout is piped")?;
-        let stdout = BufReader::new(stdout);
-        Ok(Self { name: name.to_owned(), stdin, stdout, _process: process })
+/// A manifest asks for what cannot be.
+pub(crate) fn config_error(error: &anyhow::Error) -> CannotMake {
+    CannotMake { reason: "CreateContainerConfigError", message: format!("{error:#}") }
+}
+
+/// A pod as its containers see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PodView<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) node: &'a NodeRecord,
+    pub(crate) dir: &'a PodDir,
+    pub(crate) sandbox: &'a SandboxRecord,
+    pub(crate) objects: &'a Objects,
+}
+
+impl PodView<'_> {
+    pub(crate) fn spec(&self) -> &PodSpec {
+        // The store of pods has none without.
+        static EMPTY: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
+        self.pod.spec.as_ref().unwrap_or(&EMPTY)
     }
 
-    /// Asks the container to do something. The inner result is its answer, the outer one whether
-    /// there was any.
-    pub(crate) fn ask(&mut self, request: &Request) -> Result<Result<Answer, Refusal>> {
-        let died = || anyhow!("container {} does not answer", self.name);
-        let mut line = serde_json::to_string(request)?;
-        line.push('\n');
-        self.stdin.write_all(line.as_bytes()).with_context(died)?;
-        let mut answer = String::new();
-        self.stdout.read_line(&mut answer).with_context(died)?;
-        serde_json::from_str(&answer).with_context(died)
+    pub(crate) fn namespace(&self) -> &str {
+        self.pod.metadata.namespace.as_deref().unwrap_or("default")
+    }
+}
+
+/// All that a container's configuration is made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Making<'a> {
+    pub(crate) view: PodView<'a>,
+    pub(crate) container: &'a Container,
+    pub(crate) image: &'a Image,
+    /// The run's own directory.
+    pub(crate) attempt: &'a Path,
+    /// The container's cgroup.
+    pub(crate) cgroup: &'a Path,
+}
+
+impl<'a> std::ops::Deref for Making<'a> {
+    type Target = PodView<'a>;
+
+    fn deref(&self) -> &PodView<'a> {
+        &self.view
     }
 }

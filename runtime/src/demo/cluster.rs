@@ -11,13 +11,13 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use netns_fixtures::{Fabric, Node, wait_until};
 
-use super::plan::{self, Carriage, PODS, PORT, PodPlan};
-use crate::{
-    cli::Underlay,
+use super::{
     container::{Answer, Container, Refusal, Request},
     node::{Programs, SimNode},
+    plan::{self, Carriage, PODS, PORT, PodPlan},
     sandbox::Sandbox,
 };
+use crate::cli::Underlay;
 
 /// Where everything is: the enclosure's own tmpfs.
 const ROOT: &str = "/run/flatpod";

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use nix::net::if_::if_nameindex;
 
+use super::node::SimNode;
 use super::{
     cluster::Cluster,
     report::{Row, Section},
 };
-use crate::node::SimNode;
 
 /// How the plugin's host ends of pods begin.
 const HOST_END: &str = "fn";

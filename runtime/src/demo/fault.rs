@@ -7,12 +7,12 @@ use std::{
 
 use anyhow::Result;
 
+use super::container::Request;
 use super::{
     cluster::{Cluster, Pod},
     plan::PORT,
     report::{Row, Section},
 };
-use crate::container::Request;
 
 /// The node to be cut off.
 const CUT: &str = "n2";

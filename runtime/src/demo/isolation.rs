@@ -4,11 +4,11 @@ use std::{fs, os::unix::fs::MetadataExt};
 
 use anyhow::{Context, Result, bail};
 
+use super::container::{Answer, Identity, Request};
 use super::{
     cluster::Cluster,
     report::{Row, Section},
 };
-use crate::container::{Answer, Identity, Request};
 
 /// Shared within a pod.
 const SHARED: [&str; 3] = ["net", "ipc", "uts"];

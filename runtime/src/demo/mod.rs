@@ -1,13 +1,17 @@
 //! `flatpod demo`: a flat pod network, built, proven and removed.
 
 mod cluster;
+mod cni_exec;
+pub(crate) mod container;
 mod detach;
 mod fault;
 mod isolation;
+mod node;
 mod plan;
 mod ports;
 mod reach;
 mod report;
+mod sandbox;
 mod wire;
 
 use std::{
@@ -21,10 +25,10 @@ use anyhow::{Context, Result};
 use crate::{
     cli::{DemoArgs, Output},
     enclosure,
-    node::Programs,
     print::Style,
 };
 use cluster::Cluster;
+pub(crate) use node::Programs;
 use plan::Carriage;
 use report::{Report, Section};
 

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, bail};
 
+use super::container::{Answer, Refusal, Request};
 use super::{
     cluster::{Cluster, Pod},
     plan::{LOCAL_PORT, PORT},
     report::{Row, Section},
 };
-use crate::container::{Answer, Refusal, Request};
 
 const WITHIN_MS: u64 = 1500;
 /// The pod with two containers that this is shown with, its neighbour on the same node, and a client.
@@ -53,7 +53,7 @@ pub(super) fn check(cluster: &Cluster) -> Result<Section> {
 }
 
 fn names(pod: &Pod) -> Result<[String; 2]> {
-    let name = |container: &std::sync::Mutex<crate::container::Container>| {
+    let name = |container: &std::sync::Mutex<super::container::Container>| {
         let container = container.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         container.name.clone()
     };

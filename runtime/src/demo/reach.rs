@@ -7,12 +7,12 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
+use super::container::{Answer, Refusal, Request};
 use super::{
     cluster::{Cluster, Pod},
     plan::PORT,
     report::{Row, Section},
 };
-use crate::container::{Answer, Refusal, Request};
 
 /// For one probe; an answer takes well under a millisecond.
 const WITHIN_MS: u64 = 1000;

@@ -8,12 +8,12 @@ use std::{
 use anyhow::{Result, bail};
 use netns_fixtures::{Headers, Node, Packet, Transport};
 
+use super::container::{Answer, Request};
 use super::{
     cluster::{Cluster, Pod},
     plan::{self, Carriage, PORT},
     report::{Row, Section},
 };
-use crate::container::{Answer, Request};
 
 const WITHIN_MS: u64 = 1500;
 /// For a packet that was answered to come out of the capture.

@@ -136,8 +136,7 @@ Kubernetes reads them, by YAML 1.1: `yes` is a boolean, `0644` is octal, and tex
 quotes. Objects are completed with the API server's defaults and checked by its rules. Unknown fields and wrong types
 are reported first, what follows from them is not.
 
-So far `flatpod apply` only checks, with `--dry-run`: the tables say what pods are promised. The workloads are decoded
-and checked as strictly, but refused in the end.
+Workloads are decoded and checked as strictly, but refused in the end: `flatpod` runs pods.
 ";
 
 /// The whole table as the page `docs/manifests.md`.

@@ -17,7 +17,7 @@ pub use column::{PodColumns, columns};
 pub use condition::{Observed, conditions};
 pub use phase::{Phase, PhaseFacts, phase};
 pub use qos::{Qos, qos};
-pub use restart::{Backoff, BackoffLimits, RestartPolicy, Role, should_restart};
+pub use restart::{RestartPolicy, Role, should_restart};
 
 /// What a container is to its pod.
 #[must_use]
@@ -31,7 +31,8 @@ pub fn role(spec: &PodSpec, name: &str) -> Option<Role> {
 }
 
 /// Whether an init container keeps running beside the others.
-fn is_sidecar(container: &Container) -> bool {
+#[must_use]
+pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 

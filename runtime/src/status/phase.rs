@@ -33,6 +33,12 @@ impl Phase {
         }
     }
 
+    /// The phase of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Pending, Self::Running, Self::Succeeded, Self::Failed].into_iter().find(|p| p.as_str() == name)
+    }
+
     /// Whether the pod is over: such a phase is never left.
     #[must_use]
     pub fn is_terminal(self) -> bool {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Lifecycle, LifecycleHandler, Probe};
 
-use super::{container::one_of, each, names, pod::Context, ports};
+use super::{each, names, pod::Context, ports};
 use crate::{
     manifest::{path::Path, problem::Report},
     status::Role,
@@ -11,7 +11,6 @@ use crate::{
 const NOT_FOR_INIT: &str = "may not be set for init containers without restartPolicy=Always";
 const NO_HANDLER: &str = "must specify a handler type";
 const MORE_HANDLERS: &str = "may not specify more than 1 handler type";
-const SCHEMES: [&str; 2] = ["HTTP", "HTTPS"];
 
 /// Checks what watches over a container and what is told of its start and end.
 pub(super) fn check(
@@ -100,7 +99,6 @@ fn bounds(probe: &Probe, name: &str, path: &Path, report: &mut Report) {
 
 fn http_get(action: &HTTPGetAction, container: &Container, path: &Path, report: &mut Report) {
     ports::reference(&action.port, container, &path.field("port"), report);
-    one_of(action.scheme.as_ref(), &SCHEMES, &path.field("scheme"), report);
     for (index, header) in each(&action.http_headers).iter().enumerate() {
         if !header.name.is_empty()
             && let Err(why) = names::header(&header.name)

@@ -2,6 +2,8 @@
 
 use super::{FREE_TEXTS, Field, Object, Shape, TEXTS, honoured, notice, only, rejected};
 
+const NO_SECCOMP: &str = "system calls are not filtered here; leave it out, or use Unconfined";
+
 pub(super) static CONTAINER: Object = Object {
     name: "Container",
     fields: &[
@@ -27,11 +29,12 @@ pub(super) static CONTAINER: Object = Object {
         rejected("restartPolicyRules", "containers restart by the pod's policy here; leave them out"),
         honoured("securityContext", Shape::One(&SECURITY)),
         honoured("startupProbe", Shape::One(&PROBE)),
-        honoured("stdin", Shape::Bool),
+        honoured("stdin", Shape::Bool).note("stays open; nobody can attach to it and write"),
         honoured("stdinOnce", Shape::Bool),
         honoured("terminationMessagePath", Shape::Text),
         honoured("terminationMessagePolicy", Shape::Text),
-        honoured("tty", Shape::Bool),
+        notice("tty", Shape::Bool, "nobody can attach to a container here; use flatpod exec -it")
+            .silent(&["false"]),
         rejected("volumeDevices", "block devices are not given to containers here"),
         honoured("volumeMounts", Shape::Many(&Shape::One(&VOLUME_MOUNT))),
         honoured("workingDir", Shape::Text),
@@ -137,7 +140,7 @@ static HTTP_GET: Object = Object {
         honoured("path", Shape::Text),
         honoured("port", Shape::IntOrText).required(),
         rejected("protocol", "requests are HTTP/1.1 here; leave it out"),
-        honoured("scheme", Shape::Text),
+        only("scheme", Shape::Text, &["HTTP"], "requests are not encrypted here; use exec, or HTTP"),
     ],
 };
 
@@ -214,7 +217,7 @@ static SECURITY: Object = Object {
         honoured("allowPrivilegeEscalation", Shape::Bool),
         LINUX_LABELS[0],
         honoured("capabilities", Shape::One(&CAPABILITIES)),
-        honoured("privileged", Shape::Bool),
+        honoured("privileged", Shape::Bool).note("every device may be used; the nodes of /dev are not made"),
         only("procMount", Shape::Text, &["Default"], "/proc is always masked here; leave it out"),
         honoured("readOnlyRootFilesystem", Shape::Bool),
         honoured("runAsGroup", Shape::Int64),
@@ -248,13 +251,7 @@ static CAPABILITIES: Object =
 pub(super) static SECCOMP_PROFILE: Object = Object {
     name: "SeccompProfile",
     fields: &[
-        rejected("localhostProfile", "profiles are not read from the node here; use RuntimeDefault"),
-        only(
-            "type",
-            Shape::Text,
-            &["RuntimeDefault", "Unconfined"],
-            "profiles are not read from the node here; use RuntimeDefault",
-        )
-        .required(),
+        rejected("localhostProfile", NO_SECCOMP),
+        only("type", Shape::Text, &["Unconfined"], NO_SECCOMP).required(),
     ],
 };

@@ -67,7 +67,8 @@ static POD_SPEC: Object = Object {
         ),
         honoured("initContainers", Shape::Many(&Shape::One(&CONTAINER))),
         honoured("nodeName", Shape::Text),
-        honoured("nodeSelector", TEXT_MAP),
+        honoured("nodeSelector", TEXT_MAP)
+            .note("nodes have the labels kubernetes.io/hostname, kubernetes.io/os and kubernetes.io/arch"),
         honoured("os", Shape::One(&POD_OS)),
         rejected("overhead", "it belongs to runtime classes, which are not here; leave it out"),
         notice("preemptionPolicy", Shape::Text, NO_PRIORITY).silent(&["PreemptLowerPriority"]),
@@ -97,7 +98,8 @@ static POD_SPEC: Object = Object {
             "the hostname is always the short one here; leave it out",
         ),
         honoured("shareProcessNamespace", Shape::Bool),
-        honoured("subdomain", Shape::Text),
+        honoured("subdomain", Shape::Text)
+            .note("in the pod's /etc/hosts, below cluster.local; no name server knows it"),
         honoured("terminationGracePeriodSeconds", Shape::Int64),
         notice("tolerations", Shape::Many(&Shape::One(&TOLERATION)), "nodes have no taints here"),
         notice("topologySpreadConstraints", Shape::Many(&Shape::One(&TOPOLOGY_SPREAD)), NO_SCHEDULER),
@@ -136,7 +138,7 @@ static POD_SECURITY: Object = Object {
     name: "PodSecurityContext",
     fields: &[
         LINUX_LABELS[0],
-        honoured("fsGroup", Shape::Int64),
+        honoured("fsGroup", Shape::Int64).note("of the volumes that flatpod makes; not of hostPath"),
         notice(
             "fsGroupChangePolicy",
             Shape::Text,

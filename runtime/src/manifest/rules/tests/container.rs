@@ -79,7 +79,7 @@ fn probes() {
         ),
         (
             "livenessProbe: {httpGet: {port: 80, scheme: http}}",
-            &[".livenessProbe.httpGet.scheme: Unsupported value: \"http\": [...]"],
+            &[".livenessProbe.httpGet.scheme: \"http\" is not supported: [...]"],
         ),
         (
             "livenessProbe: {httpGet: {port: 80, httpHeaders: [{name: a b, value: c}]}}",

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use netns_fixtures::{KillOnDrop, NetNs, PinnedNs};
 use nix::sched::CloneFlags;
 
-use crate::{
+use super::{
     cni_exec::{Attachment, Plugin},
     container::Container,
 };

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use netns_fixtures::{KillOnDrop, Node, wait_until};
 use serde_json::{Value, json};
 
-use crate::cni_exec::Plugin;
+use super::cni_exec::Plugin;
 
 /// How many of the agent's last lines an error shows.
 const LOG_TAIL: usize = 8;

@@ -1,0 +1,128 @@
+//! Cgroups, in whichever hierarchies the machine has: version 1, version 2, or both beside each other.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use netns_fixtures::wait_until;
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// For killed processes to leave a cgroup: the kernel is at it, but a busy machine takes its time.
+const LEAVE: Duration = Duration::from_secs(20);
+
+/// One cgroup: the same path in every hierarchy that has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Cgroup {
+    dirs: Vec<PathBuf>,
+}
+
+impl Cgroup {
+    /// The cgroup at `path`, which begins with a slash, in every hierarchy.
+    pub(crate) fn at(path: &Path) -> Result<Self> {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        Ok(Self { dirs: hierarchies()?.into_iter().map(|mount| mount.join(below)).collect() })
+    }
+
+    /// Every process in it and below.
+    pub(crate) fn processes(&self) -> Result<BTreeSet<i32>> {
+        let mut found = BTreeSet::new();
+        for dir in &self.dirs {
+            collect(dir, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Kills every process in it and below, also those that are being made meanwhile, and waits until all have left.
+    pub(crate) fn kill(&self) -> Result<()> {
+        for switch in self.dirs.iter().map(|dir| dir.join("cgroup.kill")).filter(|file| file.exists()) {
+            // Only speeds up what the loop below does anyway.
+            let _ = fs::write(switch, "1");
+        }
+        let empty = wait_until("the processes of a killed cgroup to leave it", LEAVE, || {
+            self.processes().and_then(kill_all).map(|left| (left == 0).then_some(())).transpose()
+        });
+        empty?
+    }
+
+    /// How many of its processes the kernel has killed for want of memory, itself and below.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let files =
+            self.dirs.iter().flat_map(|dir| [dir.join("memory.oom_control"), dir.join("memory.events")]);
+        let texts = files.filter_map(|file| fs::read_to_string(file).ok());
+        let count = |text: String| {
+            let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+            line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+        };
+        texts.map(count).max().unwrap_or(0)
+    }
+
+    /// Removes it with what is below. Its processes must have left; it may be gone already.
+    pub(crate) fn remove(&self) -> Result<()> {
+        self.dirs.iter().try_for_each(|dir| remove(dir))
+    }
+}
+
+/// Where cgroup hierarchies are mounted.
+fn hierarchies() -> Result<Vec<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (at, kind) = (fields.next()?, fields.next()?);
+        matches!(kind, "cgroup" | "cgroup2").then(|| PathBuf::from(at))
+    });
+    Ok(mounts.collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+fn kill_all(processes: BTreeSet<i32>) -> Result<usize> {
+    for pid in &processes {
+        match kill(Pid::from_raw(*pid), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => bail!("kill process {pid}: {errno}"),
+        }
+    }
+    Ok(processes.len())
+}
+
+fn collect(dir: &Path, found: &mut BTreeSet<i32>) -> Result<()> {
+    let text = match fs::read_to_string(dir.join("cgroup.procs")) {
+        Ok(text) => text,
+        // ENODEV: removed between open and read.
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV) => {
+            return Ok(());
+        }
+        // A threaded cgroup of version 2; its processes are listed by the one above.
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => String::new(),
+        Err(e) => return Err(e).with_context(|| format!("read the processes of {}", dir.display())),
+    };
+    found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0));
+    children(dir).iter().try_for_each(|child| collect(child, found))
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    dirs.map(|entry| entry.path()).collect()
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    for child in children(dir) {
+        remove(&child)?;
+    }
+    // A process that has just ended may keep its cgroup busy for a moment.
+    let removed =
+        wait_until(&format!("{} to become free", dir.display()), LEAVE, || match fs::remove_dir(dir) {
+            Ok(()) => Some(Ok(())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Some(Ok(())),
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => None,
+            Err(e) => Some(Err(e)),
+        });
+    removed?.with_context(|| format!("remove cgroup {}", dir.display()))
+}

@@ -1,0 +1,184 @@
+//! `logs`: what a container wrote.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use netns_fixtures::wait_until;
+
+use super::{Found, find};
+use crate::state::{Attempt, Root};
+
+/// How long to wait for more output before looking whether the container still runs.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Whose output.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The pod
+    pod: String,
+    /// The container [default: the first]
+    #[arg(long, short)]
+    container: Option<String>,
+    #[command(flatten)]
+    namespace: super::NamespaceArg,
+    /// Go on until the container ends
+    #[arg(long, short)]
+    follow: bool,
+    /// Of the run before the newest
+    #[arg(long, short)]
+    previous: bool,
+    /// Only the last lines
+    #[arg(long)]
+    tail: Option<usize>,
+    /// With the time of each line
+    #[arg(long)]
+    timestamps: bool,
+}
+
+/// Prints it.
+pub(crate) fn run(root: &Root, args: &LogsArgs) -> Result<ExitCode> {
+    let found = find(root, &args.namespace.namespace, &args.pod)?;
+    let container = found.container(args.container.as_deref())?.name.clone();
+    let Some(record) = found.dir.container(&container)? else {
+        bail!("container {container} in pod {:?} is waiting to start", args.pod);
+    };
+    let number = if args.previous {
+        let before = record.attempt.checked_sub(1);
+        before.with_context(|| {
+            format!("previous terminated container {container} in pod {:?} not found", args.pod)
+        })?
+    } else {
+        record.attempt
+    };
+    let attempt = found.dir.attempt(&container, number);
+    let Ok(mut file) = File::open(attempt.log()) else {
+        bail!("container {container} in pod {:?} is waiting to start", args.pod);
+    };
+    let mut text = vec![];
+    file.read_to_end(&mut text).context("read the log")?;
+    let skipped = args.tail.map_or(0, |tail| tail_start(&text, tail));
+    let mut printer = Printer { timestamps: args.timestamps, pending: vec![], fresh_line: true };
+    printer.feed(text.get(skipped..).unwrap_or_default())?;
+    if args.follow {
+        follow(&found, &container, (attempt, number), (file, printer))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what is added, from run to run, until the pod runs the container no more.
+fn follow(
+    found: &Found,
+    container: &str,
+    (mut attempt, mut number): (Attempt, u32),
+    (mut file, mut printer): (File, Printer),
+) -> Result<()> {
+    loop {
+        // In this order: what is written before the end is read after it was seen.
+        let over = attempt.ended()?.is_some();
+        let mut more = vec![];
+        file.read_to_end(&mut more).context("read the log")?;
+        printer.feed(&more)?;
+        if !more.is_empty() {
+            continue;
+        }
+        if over {
+            let record = found.dir.container(container)?;
+            match record.filter(|record| record.attempt > number) {
+                Some(record) => {
+                    number = record.attempt;
+                    attempt = found.dir.attempt(container, number);
+                    let opened = wait_until("the next run's log", LOOK, || File::open(attempt.log()).ok());
+                    let Ok(opened) = opened else { continue };
+                    file = opened;
+                }
+                None => return Ok(()),
+            }
+        }
+        // Whether it came true does not matter.
+        let _ = wait_until("more output", LOOK, || grown(&file, &attempt).then_some(()));
+        if !found.dir.path().exists() {
+            return Ok(());
+        }
+    }
+}
+
+fn grown(file: &File, attempt: &Attempt) -> bool {
+    use std::io::Seek as _;
+    let mut file = file;
+    let at = file.stream_position().unwrap_or(0);
+    file.metadata().is_ok_and(|meta| meta.len() > at) || attempt.ended().is_ok_and(|ended| ended.is_some())
+}
+
+/// Where the last `count` whole lines begin.
+fn tail_start(text: &[u8], count: usize) -> usize {
+    let mut ends = vec![];
+    let mut start = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let whole = line.splitn(4, |byte| *byte == b' ').nth(2).is_some_and(|tag| tag == b"F");
+        start += line.len();
+        if whole {
+            ends.push(start);
+        }
+    }
+    // An unfinished line at the end is a line.
+    if ends.last() != Some(&text.len()) {
+        ends.push(text.len());
+    }
+    match ends.len().checked_sub(count) {
+        None | Some(0) => 0,
+        Some(skipped) => ends.get(skipped - 1).copied().unwrap_or(0),
+    }
+}
+
+/// Takes records apart again.
+struct Printer {
+    timestamps: bool,
+    pending: Vec<u8>,
+    fresh_line: bool,
+}
+
+impl Printer {
+    fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        self.pending.extend_from_slice(bytes);
+        let end = self.pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let records: Vec<u8> = self.pending.drain(..end).collect();
+        let (mut out, mut err) = (vec![], vec![]);
+        for record in records.split(|byte| *byte == b'\n').filter(|record| !record.is_empty()) {
+            let mut fields = record.splitn(4, |byte| *byte == b' ');
+            let (time, stream, tag) = (fields.next(), fields.next(), fields.next());
+            let into = if stream == Some(b"stderr") { &mut err } else { &mut out };
+            if self.timestamps && self.fresh_line {
+                into.extend_from_slice(time.unwrap_or_default());
+                into.push(b' ');
+            }
+            into.extend_from_slice(fields.next().unwrap_or_default());
+            self.fresh_line = tag == Some(b"F");
+            if self.fresh_line {
+                into.push(b'\n');
+            }
+        }
+        io::stdout().write_all(&out).and_then(|()| io::stdout().flush()).context("write to stdout")?;
+        io::stderr().write_all(&err).context("write to stderr")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines() {
+        let text = b"t stdout F one\nt stdout P tw\nt stdout F o\nt stdout P thr\n";
+        let tail = |count| String::from_utf8_lossy(&text[tail_start(text, count)..]).into_owned();
+        assert_eq!(tail(1), "t stdout P thr\n");
+        assert_eq!(tail(2), "t stdout P tw\nt stdout F o\nt stdout P thr\n");
+        assert_eq!(tail(9), String::from_utf8_lossy(text));
+        assert_eq!(tail(0), "");
+    }
+}

@@ -1,0 +1,133 @@
+//! The verbs of the command line that are about pods and nodes, one module each.
+
+pub(crate) mod apply;
+pub(crate) mod delete;
+pub(crate) mod exec;
+pub(crate) mod get;
+pub(crate) mod image;
+pub(crate) mod logs;
+pub(crate) mod node;
+pub(crate) mod run;
+pub(crate) mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::{
+    state::{PodDir, Root},
+    supervisor,
+};
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PodVerb {
+    /// Make pods, ConfigMaps and Secrets as manifests say
+    ///
+    /// A field that is unknown, misplaced or given twice, a value of the wrong type, a field that flatpod cannot
+    /// honour and everything that Kubernetes' API server would refuse is an error that names file, line and path.
+    /// All errors of all files are reported together, and then nothing is made. Fields that have no effect here are
+    /// warnings.
+    #[command(
+        after_help = "Examples:\n  flatpod apply -f web.yaml\n  flatpod apply --dry-run -f manifests/ -o yaml\n  \
+        kubectl get pod web -o json | flatpod apply -f -\n\n\
+        Exit status: 0 done, 1 an object is not valid or could not be made, 2 wrong usage."
+    )]
+    Apply(apply::ApplyArgs),
+    /// Run an image as a pod
+    Run(run::RunArgs),
+    /// Show pods or nodes
+    Get(get::GetArgs),
+    /// Print a container's output
+    Logs(logs::LogsArgs),
+    /// Run a command in a container
+    Exec(exec::ExecArgs),
+    /// Delete pods
+    Delete(delete::DeleteArgs),
+    /// Make, list and delete simulated nodes
+    #[command(subcommand)]
+    Node(node::NodeVerb),
+    /// Import, list and remove images
+    #[command(subcommand)]
+    Image(image::ImageVerb),
+    /// Make a cluster of simulated nodes on one fabric, each with a running flatnetd
+    Up(up::UpArgs),
+    /// Delete all pods and simulated nodes
+    Down,
+    /// Detach from the network what belongs to no pod
+    Gc,
+    /// Ask the network whether a pod's attachment is as it should be
+    Check {
+        /// The pod
+        pod: String,
+        #[command(flatten)]
+        namespace: NamespaceArg,
+    },
+}
+
+impl PodVerb {
+    /// Does it.
+    pub(crate) fn run(&self, root: &Root) -> Result<ExitCode> {
+        match self {
+            Self::Apply(args) => apply::run(root, args),
+            Self::Run(args) => run::run(root, args),
+            Self::Get(args) => get::run(root, args),
+            Self::Logs(args) => logs::run(root, args),
+            Self::Exec(args) => exec::run(root, args),
+            Self::Delete(args) => delete::run(root, args),
+            Self::Node(verb) => node::run(root, verb),
+            Self::Image(verb) => image::run(root, verb),
+            Self::Up(args) => up::run(root, args),
+            Self::Down => node::down(root),
+            Self::Gc => node::gc(root),
+            Self::Check { pod, namespace } => node::check(root, &namespace.namespace, pod),
+        }
+    }
+}
+
+/// Which namespace, for the verbs that look one up.
+#[derive(Debug, Args)]
+pub(crate) struct NamespaceArg {
+    /// The pod's namespace
+    #[arg(long, short, default_value = "default")]
+    pub(crate) namespace: String,
+}
+
+/// A pod that was asked for by name.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) dir: PodDir,
+    pub(crate) pod: Pod,
+}
+
+/// The pod of that name; makes sure that it is supervised.
+pub(crate) fn find(root: &Root, namespace: &str, name: &str) -> Result<Found> {
+    let name = name.strip_prefix("pod/").unwrap_or(name);
+    let not_found = || format!("pods {name:?} not found");
+    let uid = root.find(namespace, name)?.with_context(not_found)?;
+    let dir = root.pod(&uid);
+    let pod = dir.manifest().with_context(not_found)?;
+    supervisor::ensure(root, &dir)?;
+    Ok(Found { dir, pod })
+}
+
+impl Found {
+    /// The container of that name, or the pod's first.
+    pub(crate) fn container(&self, wanted: Option<&str>) -> Result<&Container> {
+        let spec = self.pod.spec.as_ref().context("a pod has a spec")?;
+        let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let name = self.pod.metadata.name.as_deref().unwrap_or_default();
+        match wanted {
+            None => all.next().with_context(|| format!("pod {name} has no containers")),
+            Some(wanted) => match all.clone().find(|one| one.name == wanted) {
+                Some(found) => Ok(found),
+                None => {
+                    let known: Vec<_> = all.map(|one| one.name.as_str()).collect();
+                    bail!("container {wanted} is not valid for pod {name}; it has: {}", known.join(", "))
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `node`: simulated nodes, each with a network namespace and CNI directories of its own.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::IpAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use netns_fixtures::NetNs;
+
+use super::{Found, delete, find, up};
+use crate::{
+    cgroup::Cgroup,
+    cni::Network,
+    sandbox::{pin, unpin},
+    state::{NodeRecord, Root},
+    supervisor,
+};
+
+/// Pods of nodes that are deleted have this many seconds.
+const GRACE: u64 = 1;
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeVerb {
+    /// Make a simulated node
+    Create(CreateArgs),
+    /// List simulated nodes
+    Ls,
+    /// Kill nodes' agents and pull their cables
+    Fail {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Plug cables in again and start agents again
+    Heal {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Where flatnetd is [default: beside flatpod]
+        #[arg(long, value_name = "DIR")]
+        bin_dir: Option<PathBuf>,
+    },
+    /// Delete simulated nodes
+    Delete {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// And the pods on them
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// What the node is like.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Its name
+    name: String,
+    /// Where its CNI configuration is [default: net.d in the node's own directory]
+    #[arg(long, value_name = "DIR")]
+    cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are [default: /opt/cni/bin and /usr/lib/cni]
+    #[arg(long, value_name = "DIR")]
+    cni_bin_dir: Vec<PathBuf>,
+    /// Its own addresses, which probes come from
+    #[arg(long, value_name = "IP", default_values = ["192.0.2.1", "2001:db8::1"])]
+    address: Vec<IpAddr>,
+    /// The longest wait in seconds before a container is restarted
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
+    max_container_restart_period: Option<u64>,
+}
+
+/// Does it.
+pub(crate) fn run(root: &Root, verb: &NodeVerb) -> Result<ExitCode> {
+    match verb {
+        NodeVerb::Create(args) => {
+            let record = create(root, args)?;
+            let conf = record.cni_conf_dir.display();
+            say(&format!("node/{} created: CNI configuration goes to {conf}", record.name))?;
+        }
+        NodeVerb::Ls => {
+            for name in root.nodes()? {
+                say(&name)?;
+            }
+        }
+        NodeVerb::Fail { names } => {
+            for name in names {
+                up::fail(root, name)?;
+                say(&format!("node/{name} failed"))?;
+            }
+        }
+        NodeVerb::Heal { names, bin_dir } => {
+            for name in names {
+                up::heal(root, name, bin_dir.as_deref())?;
+                say(&format!("node/{name} healed"))?;
+            }
+        }
+        NodeVerb::Delete { names, force } => {
+            for name in names {
+                remove(root, name, *force)?;
+                say(&format!("node/{name} deleted"))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn create(root: &Root, args: &CreateArgs) -> Result<NodeRecord> {
+    let name = &args.name;
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty()
+        || name.len() > 63
+        || !name.chars().all(plain)
+        || name.starts_with('-')
+        || name.ends_with('-')
+    {
+        bail!("{name:?} is no node name: small letters, digits and - inside, at most 63");
+    }
+    if root.nodes()?.contains(name) {
+        bail!("node/{name} exists");
+    }
+    let dir = root.node(name);
+    let mut record = dir.simulated();
+    if let Some(conf) = &args.cni_conf_dir {
+        record.cni_conf_dir.clone_from(conf);
+    }
+    if !args.cni_bin_dir.is_empty() {
+        record.cni_bin_dirs.clone_from(&args.cni_bin_dir);
+    }
+    record.max_restart_period = args.max_container_restart_period;
+    record.addresses.clone_from(&args.address);
+    fs::create_dir_all(&record.cni_conf_dir)
+        .with_context(|| format!("create {}", record.cni_conf_dir.display()))?;
+    let net = dir.path().join("net");
+    // What an earlier, unfinished attempt left.
+    unpin(&net)?;
+    let ns = NetNs::new()?;
+    ns.own(&record.addresses)?;
+    pin(&ns.path(), &net)?;
+    dir.put(&record)?;
+    Ok(record)
+}
+
+fn remove(root: &Root, name: &str, force: bool) -> Result<()> {
+    let dir = root.node(name);
+    dir.record()?;
+    let mut pods = vec![];
+    for pod_dir in root.pods()? {
+        let Ok(pod) = pod_dir.manifest() else { continue };
+        if pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(name) {
+            pods.push(Found { dir: pod_dir, pod });
+        }
+    }
+    if !pods.is_empty() && !force {
+        bail!("node/{name} has {} pods: delete them, or say --force", pods.len());
+    }
+    delete::delete(root, &pods, Some(GRACE), true)?;
+    up::stop_agent(&dir)?;
+    unpin(&dir.path().join("net"))?;
+    Cgroup::at(&root.cgroup().join(name))?.remove()?;
+    fs::remove_dir_all(dir.path()).with_context(|| format!("remove {}", dir.path().display()))
+}
+
+/// Deletes everything.
+pub(crate) fn down(root: &Root) -> Result<ExitCode> {
+    let pods = root.pods()?.into_iter();
+    let pods: Vec<Found> = pods.filter_map(|dir| dir.manifest().ok().map(|pod| Found { dir, pod })).collect();
+    delete::delete(root, &pods, Some(GRACE), true)?;
+    for name in root.nodes()? {
+        remove(root, &name, true)?;
+        say(&format!("node/{name} deleted"))?;
+    }
+    up::remove_fabric(root)?;
+    Cgroup::at(&root.cgroup())?.remove()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Detaches what belongs to no pod.
+pub(crate) fn gc(root: &Root) -> Result<ExitCode> {
+    let mut nodes: Vec<NodeRecord> =
+        root.nodes()?.iter().map(|name| root.node(name).record()).collect::<Result<_>>()?;
+    if nodes.is_empty() {
+        nodes.push(NodeRecord::machine()?);
+    }
+    let mut valid = vec![];
+    for dir in root.pods()? {
+        supervisor::ensure(root, &dir)?;
+        valid.extend(dir.sandbox()?.map(|sandbox| sandbox.id));
+    }
+    for node in nodes {
+        let count =
+            Network::of(&node).gc(&valid).with_context(|| format!("collect on node {}", node.name))?;
+        say(&format!("node/{}: {count} attachments removed", node.name))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the network whether a pod's attachment is as it should be.
+pub(crate) fn check(root: &Root, namespace: &str, pod: &str) -> Result<ExitCode> {
+    let found = find(root, namespace, pod)?;
+    let sandbox = found.dir.sandbox()?.filter(|sandbox| sandbox.ready);
+    let sandbox = sandbox.with_context(|| format!("pod {pod} has no sandbox"))?;
+    let node = found.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    Network::of(&supervisor::node_of(root, node)?).check(&sandbox.id)?;
+    say(&format!("pod/{pod}: the network is as it should be"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn say(line: &str) -> Result<()> {
+    writeln!(io::stdout(), "{line}").context("write to stdout")
+}

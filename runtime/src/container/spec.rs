@@ -1,0 +1,192 @@
+//! The OCI runtime configuration of a container (`config.json` of the OCI runtime specification 1.0).
+
+use anyhow::{Result, bail};
+use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::api::resource::Quantity};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Making, capability, environment,
+    quantity::{milli, quantity},
+    user, volumes,
+};
+
+/// Paths under which the kernel tells or lets do what is no container's business: containerd's lists.
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// One period of the CPU quota in microseconds, and the least quota that the kernel takes.
+const PERIOD: u64 = 100_000;
+const LEAST_QUOTA: u64 = 1000;
+/// The least share of the CPU that the kernel takes.
+const LEAST_SHARES: u64 = 2;
+
+/// The configuration, with its root file system at `rootfs` beside it.
+pub(crate) fn oci_spec(making: &Making<'_>, hostname: &str) -> Result<Value> {
+    let context = making.container.security_context.as_ref();
+    let privileged = context.and_then(|context| context.privileged) == Some(true);
+    let read_only = context.and_then(|context| context.read_only_root_filesystem) == Some(true);
+    let held = capability::of(context, capability::bounding());
+    let no_new = context.and_then(|context| context.allow_privilege_escalation) == Some(false);
+    let none: [&str; 0] = [];
+    Ok(json!({
+        "ociVersion": "1.0.2",
+        "root": { "path": "rootfs", "readonly": read_only },
+        "process": {
+            "terminal": false,
+            "user": user::of(making)?,
+            "args": command(making)?,
+            "env": environment::of(making, hostname)?,
+            "cwd": working_dir(making),
+            "capabilities": { "bounding": held, "effective": held, "permitted": held, "inheritable": none, "ambient": none },
+            "noNewPrivileges": no_new,
+        },
+        "mounts": mounts(making, read_only, privileged)?,
+        "linux": {
+            "namespaces": namespaces(making),
+            "cgroupsPath": making.cgroup,
+            "resources": resources(making.container.resources.as_ref(), privileged)?,
+            "maskedPaths": if privileged { &none[..] } else { &MASKED[..] },
+            "readonlyPaths": if privileged { &none[..] } else { &READ_ONLY[..] },
+        },
+    }))
+}
+
+/// The container's command replaces the image's entrypoint and its arguments; its arguments replace the image's.
+fn command(making: &Making<'_>) -> Result<Vec<String>> {
+    let variables = environment::variables(making)?;
+    let expand = |list: &Vec<String>| -> Vec<String> {
+        list.iter().map(|text| environment::expand(text, &variables)).collect()
+    };
+    let image = &making.image.config;
+    let own = |list: &Option<Vec<String>>| list.as_ref().filter(|list| !list.is_empty()).map(expand);
+    let (mut line, rest) = match (own(&making.container.command), own(&making.container.args)) {
+        (Some(command), args) => (command, args.unwrap_or_default()),
+        (None, Some(args)) => (image.entrypoint.clone(), args),
+        (None, None) => (image.entrypoint.clone(), image.cmd.clone()),
+    };
+    line.extend(rest);
+    if line.is_empty() {
+        bail!("no command specified: neither the container nor image {} has one", making.image.reference);
+    }
+    Ok(line)
+}
+
+fn working_dir(making: &Making<'_>) -> String {
+    let own = making.container.working_dir.clone().filter(|dir| !dir.is_empty());
+    let image = Some(making.image.config.working_dir.clone()).filter(|dir| !dir.is_empty());
+    own.or(image).unwrap_or_else(|| "/".to_owned())
+}
+
+fn namespaces(making: &Making<'_>) -> Vec<Value> {
+    let pinned = |kind: &str, file: &str| json!({ "type": kind, "path": making.dir.file(file) });
+    let mut all = vec![json!({ "type": "mount" }), pinned("ipc", "ipc"), pinned("uts", "uts")];
+    let spec = making.spec();
+    if spec.host_network == Some(true) {
+        all.extend(making.node.netns.as_ref().map(|net| json!({ "type": "network", "path": net })));
+    } else {
+        all.push(pinned("network", "net"));
+    }
+    // The pause container makes the namespace that the others join.
+    let joins = spec.share_process_namespace == Some(true) && making.container.name != super::PAUSE;
+    all.push(if joins { pinned("pid", "pid") } else { json!({ "type": "pid" }) });
+    all
+}
+
+fn mounts(making: &Making<'_>, read_only: bool, privileged: bool) -> Result<Vec<Value>> {
+    let fresh = |at: &str, kind: &str, options: &[&str]| json!({ "destination": at, "type": kind, "source": kind, "options": options });
+    let strict = ["nosuid", "noexec", "nodev"];
+    let mut all = vec![
+        fresh("/proc", "proc", &strict),
+        fresh("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        fresh(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        fresh("/dev/mqueue", "mqueue", &strict),
+        fresh("/sys", "sysfs", &["nosuid", "noexec", "nodev", if privileged { "rw" } else { "ro" }]),
+    ];
+    let bind = |source: std::path::PathBuf, at: &str, access: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["rbind", "rprivate", access] });
+    all.push(bind(making.dir.file("shm"), "/dev/shm", "rw"));
+    let own = volumes::mounts(making)?;
+    let is_own = |at: &str| own.iter().any(|mount| mount["destination"] == json!(at));
+    let access = if read_only { "ro" } else { "rw" };
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        let at = format!("/etc/{name}");
+        if !is_own(&at) {
+            all.push(bind(making.dir.file("etc").join(name), &at, access));
+        }
+    }
+    let message = making.container.termination_message_path.as_deref().unwrap_or(super::TERMINATION_LOG);
+    all.push(bind(making.attempt.join("termination-log"), message, "rw"));
+    all.extend(own);
+    Ok(all)
+}
+
+/// Limits and requests, in the kernel's units (Kubernetes' formulas).
+fn resources(wanted: Option<&ResourceRequirements>, privileged: bool) -> Result<Value> {
+    let mut cpu = Map::new();
+    let mut memory = Map::new();
+    let amount = |name: &str| {
+        let limits = wanted.and_then(|all| all.limits.as_ref()).and_then(|list| list.get(name));
+        let requests = wanted.and_then(|all| all.requests.as_ref()).and_then(|list| list.get(name));
+        (limits.cloned(), requests.cloned())
+    };
+    let number = |quantity: Option<Quantity>, parse: fn(&str) -> Option<u64>| match quantity {
+        None => Ok(None),
+        Some(Quantity(text)) => match parse(&text) {
+            Some(number) => Ok(Some(number)),
+            None => bail!("{text:?} is no quantity"),
+        },
+    };
+    let (limit, request) = amount("cpu");
+    let (limit, request) = (number(limit, milli)?, number(request, milli)?);
+    let shares = request.or(limit).unwrap_or(0) * 1024 / 1000;
+    cpu.insert("shares".to_owned(), json!(shares.max(LEAST_SHARES)));
+    if let Some(limit) = limit {
+        cpu.insert("quota".to_owned(), json!((limit * PERIOD / 1000).max(LEAST_QUOTA)));
+        cpu.insert("period".to_owned(), json!(PERIOD));
+    }
+    if let Some(limit) = number(amount("memory").0, quantity)? {
+        memory.insert("limit".to_owned(), json!(limit));
+    }
+    let mut all = json!({ "cpu": cpu, "devices": devices(privileged) });
+    if !memory.is_empty() {
+        all["memory"] = Value::Object(memory);
+    }
+    Ok(all)
+}
+
+/// No devices but those of the OCI specification, which the launcher adds; all for who is privileged.
+fn devices(privileged: bool) -> Value {
+    json!([{ "allow": privileged, "access": "rwm" }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_by_kubernetes_formulas() {
+        let wanted = json!({ "limits": { "cpu": "250m", "memory": "64Mi" } });
+        let got = resources(Some(&serde_json::from_value(wanted).unwrap()), false).unwrap();
+        assert_eq!(got["cpu"], json!({ "shares": 256, "quota": 25_000, "period": 100_000 }));
+        assert_eq!(got["memory"], json!({ "limit": 64 << 20 }));
+        assert_eq!(resources(None, false).unwrap()["cpu"], json!({ "shares": 2 }));
+        let wrong = json!({ "limits": { "memory": "much" } });
+        let told = resources(Some(&serde_json::from_value(wrong).unwrap()), false).unwrap_err();
+        assert!(told.to_string().contains("much"), "{told}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Container logs as the Container Runtime Interface has them: `TIME STREAM TAG TEXT`, tag `F` for whole lines and
+//! `P` for pieces of longer ones.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{PipeReader, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+
+/// The longest piece in bytes, as in containerd.
+const PIECE: usize = 16 * 1024;
+
+/// A log that is being written.
+#[derive(Debug)]
+pub(super) struct CriLog {
+    file: File,
+    /// Of each stream, what has no end of line yet.
+    pending: BTreeMap<&'static str, Vec<u8>>,
+}
+
+impl CriLog {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let told = || format!("open the log {}", path.display());
+        fs::create_dir_all(path.parent().context("a file is in a directory")?).with_context(told)?;
+        let file = OpenOptions::new().create(true).append(true).open(path).with_context(told)?;
+        Ok(Self { file, pending: BTreeMap::new() })
+    }
+
+    /// Takes what `pipe` has; answers whether there may be more.
+    pub(super) fn take(&mut self, stream: &'static str, pipe: &mut PipeReader) -> bool {
+        let mut buffer = [0; 4 * PIECE];
+        let bytes = super::read_some(pipe, &mut buffer);
+        self.feed(stream, buffer.get(..bytes).unwrap_or_default(), Timestamp::now());
+        bytes > 0
+    }
+
+    /// Writes the last, unfinished lines.
+    pub(super) fn finish(&mut self) {
+        let now = Timestamp::now();
+        for (stream, text) in std::mem::take(&mut self.pending) {
+            if !text.is_empty() {
+                self.put(&record(now, stream, 'P', &text));
+            }
+        }
+    }
+
+    fn feed(&mut self, stream: &'static str, bytes: &[u8], now: Timestamp) {
+        let pending = self.pending.entry(stream).or_default();
+        pending.extend_from_slice(bytes);
+        let mut records = vec![];
+        let mut done = 0;
+        while let Some(rest) = pending.get(done..).filter(|rest| !rest.is_empty()) {
+            let end = rest.iter().take(PIECE + 1).position(|byte| *byte == b'\n');
+            let (tag, length, skipped) = match end {
+                Some(at) => ('F', at, 1),
+                None if rest.len() > PIECE => ('P', PIECE, 0),
+                None => break,
+            };
+            records.extend(record(now, stream, tag, rest.get(..length).unwrap_or_default()));
+            done += length + skipped;
+        }
+        pending.drain(..done);
+        self.put(&records);
+    }
+
+    fn put(&mut self, records: &[u8]) {
+        // A full disk must not stop the container: its output is read on, and lost.
+        let _ = self.file.write_all(records);
+    }
+}
+
+fn record(now: Timestamp, stream: &str, tag: char, text: &[u8]) -> Vec<u8> {
+    let mut record = format!("{now:.9} {stream} {tag} ").into_bytes();
+    record.extend_from_slice(text);
+    record.push(b'\n');
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_pieces_and_streams() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x/0.log");
+        let mut log = CriLog::open(&path).unwrap();
+        let now: Timestamp = "2026-11-21T03:11:02.5Z".parse().unwrap();
+        log.feed("stdout", b"one\ntw", now);
+        log.feed("stderr", b"other\n", now);
+        log.feed("stdout", b"o\n\n", now);
+        log.feed("stdout", &[b'x'; PIECE + 5], now);
+        log.feed("stdout", b"\nlast", now);
+        log.finish();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let at = "2026-11-21T03:11:02.500000000Z";
+        assert_eq!(lines[0], format!("{at} stdout F one"));
+        assert_eq!(lines[1], format!("{at} stderr F other"));
+        assert_eq!(lines[2], format!("{at} stdout F two"));
+        assert_eq!(lines[3], format!("{at} stdout F "));
+        assert_eq!(lines[4], format!("{at} stdout P {}", "x".repeat(PIECE)));
+        assert_eq!(lines[5], format!("{at} stdout F xxxxx"));
+        assert!(lines[6].ends_with(" stdout P last"), "{}", lines[6]);
+    }
+}

@@ -1,0 +1,55 @@
+//! A container's root file system, and what the shim's own mounts must not keep alive.
+//!
+//! All of it is in a mount namespace that goes with the shim: nobody else sees these mounts, and none is left over.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    mount::{MntFlags, MsFlags, mount as mount_at, umount2},
+    sched::CloneFlags,
+};
+
+/// Mounts the image with a writable layer above it at `rootfs` in `attempt`.
+#[expect(clippy::disallowed_methods, reason = "a shim's mounts are its own")]
+pub(super) fn mount(attempt: &Path, lower: &[PathBuf]) -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
+    let none: Option<&str> = None;
+    // A slave still learns of what the node unmounts.
+    mount_at(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).context("cut off the mounts")?;
+    discard(attempt);
+    for dir in ["upper", "work", "rootfs"] {
+        let dir = attempt.join(dir);
+        fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+    }
+    let lower = lower.iter().map(|dir| dir.to_string_lossy().into_owned()).collect::<Vec<_>>().join(":");
+    let (upper, work) = (attempt.join("upper"), attempt.join("work"));
+    let options = format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
+    let rootfs = super::rootfs_of(attempt);
+    mount_at(Some("overlay"), &rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .with_context(|| format!("mount the root file system with {options}"))
+}
+
+/// Unmounts it, and removes what the container wrote.
+pub(super) fn discard(attempt: &Path) {
+    // Whether there is something to unmount or to remove depends on how far an earlier start came; what
+    // cannot be removed now goes with the pod.
+    let _ = umount2(&super::rootfs_of(attempt), MntFlags::MNT_DETACH);
+    for dir in ["upper", "work", "rootfs", "oci"] {
+        let _ = fs::remove_dir_all(attempt.join(dir));
+    }
+}
+
+/// Unmounts every namespace in the shim's own view: a copy of another pod's mount would keep that pod's network
+/// namespace for as long as this container runs.
+pub(super) fn let_go_of_namespaces() {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let namespaces = mounts.lines().filter(|line| line.contains(" - nsfs "));
+    for at in namespaces.filter_map(|line| line.split(' ').nth(4)) {
+        // The worst that a failure does is what was said above.
+        let _ = umount2(at, MntFlags::MNT_DETACH);
+    }
+}

@@ -1,0 +1,119 @@
+//! The verbs that people use to look into pods.
+#![expect(clippy::disallowed_methods, reason = "the program under test is started")]
+
+mod lab;
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use lab::{Lab, SOON, text};
+use netns_fixtures::{KillOnDrop, wait_until};
+
+fn pod(command: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 0, restartPolicy: Never,
+           containers: [{{name: c, image: 'busybox:v1', command: [sh, -c, '{command}']}}]}}}}"
+    )
+}
+
+#[test]
+fn exec_passes_input_output_and_exit_codes() {
+    let lab = Lab::new();
+    lab.apply(&pod("sleep 1000"));
+    lab.wait_ready("p");
+    let mut child = lab.command(&["exec", "-i", "p", "--", "sh", "-c", "cat; echo err >&2; exit 9"]);
+    let mut child =
+        child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("flatpod");
+    child.stdin.take().expect("stdin").write_all(b"in").expect("it is read");
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("in", "err\n"));
+    assert_eq!(output.status.code(), Some(9));
+    assert_eq!(lab.exec_code("p", "c", &["sh", "-c", "kill -9 $$"]), Some(137));
+    assert_eq!(lab.exec_code("p", "c", &["no-such"]), Some(127));
+    let wrong = lab.flatpod(&["exec", "p", "-c", "x", "--", "true"]);
+    assert!(text(&wrong.stderr).contains("it has: c"), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn exec_has_a_terminal_when_it_is_started_from_one() {
+    let lab = Lab::new();
+    lab.apply(&pod("sleep 1000"));
+    lab.wait_ready("p");
+    let line = format!(
+        "{} exec -it p -- sh -c 'test -t 0 && test -t 1 && echo with terminal; exit 3'",
+        env!("CARGO_BIN_EXE_flatpod")
+    );
+    // script(1) gives its command a terminal.
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("FLATPOD_ROOT", lab.root());
+    let output = script.stdin(Stdio::null()).output().expect("script runs");
+    assert!(text(&output.stdout).contains("with terminal"), "{}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn logs_follow_until_the_container_ends() {
+    let lab = Lab::new();
+    lab.apply(&pod("for n in 1 2 3 4 5; do echo line $n; sleep 0.2; done; echo -n last"));
+    let followed = wait_until("a log", SOON, || {
+        let output = lab.flatpod(&["logs", "p", "-f"]);
+        output.status.success().then_some(output)
+    });
+    let followed = followed.expect("a log");
+    assert_eq!(text(&followed.stdout), "line 1\nline 2\nline 3\nline 4\nline 5\nlast");
+    assert_eq!(lab.ok(&["logs", "p", "--tail", "2"]), "line 5\nlast");
+    assert!(lab.ok(&["logs", "p", "--timestamps"]).lines().all(|line| line.contains("Z l")));
+}
+
+/// A reader that reads no more stops nobody.
+#[test]
+fn output_goes_on_when_its_reader_does_not() {
+    let lab = Lab::new();
+    lab.apply(&pod(
+        "n=0; while test $n -lt 20000; do n=$((n+1)); echo $n; done; echo done > /dev/shm/done; sleep 1000",
+    ));
+    lab.wait_ready("p");
+    let reader = lab.command(&["logs", "p", "-f"]).stdout(Stdio::piped()).spawn().expect("flatpod runs");
+    let _reader = KillOnDrop::new(reader);
+    let done = wait_until("the end of the output", SOON, || {
+        lab.pod_dir("p").join("shm/done").exists().then_some(())
+    });
+    done.expect("nobody waits for a reader");
+    lab.wait("p", "the last line", |_| lab.logs("p", "c").ends_with("\n20000\n"));
+    let numbers = lab.logs("p", "c");
+    assert!(numbers.lines().eq((1..=20_000).map(|n| n.to_string())), "nothing is lost");
+}
+
+/// One line of a megabyte without an end is cut into pieces and comes back whole.
+#[test]
+fn long_lines_come_back_whole() {
+    let lab = Lab::new();
+    lab.apply(&pod("head -c 1000000 /dev/zero | tr \"\\\\0\" x").replace("[sh, -c,", "[busybox, sh, -c,"));
+    lab.wait_phase("p", "Succeeded");
+    let told = lab.logs("p", "c");
+    assert_eq!((told.len(), told.trim_matches('x')), (1_000_000, ""));
+    let records = std::fs::read_to_string(lab.pod_dir("p").join("logs/c/0.log")).expect("a log");
+    assert!(records.lines().all(|line| line.len() < 17_000 && line.contains(" stdout P x")), "pieces");
+}
+
+#[test]
+fn pods_are_run_listed_and_removed_by_name() {
+    let lab = Lab::new();
+    assert_eq!(lab.ok(&["run", "web", "--image", "builtin/tools:v1", "--", "netexec"]), "pod/web created\n");
+    lab.wait_ready("web");
+    let json: serde_json::Value =
+        serde_json::from_str(&lab.ok(&["get", "pods", "-o", "json"])).expect("JSON");
+    assert_eq!((json["kind"].as_str(), json["items"][0]["kind"].as_str()), (Some("List"), Some("Pod")));
+    assert!(lab.ok(&["get", "nodes"]).contains("n1"));
+    assert!(lab.ok(&["image", "ls"]).contains("builtin/tools:v1"));
+    let busy = lab.flatpod(&["node", "delete", "n1"]);
+    assert!(text(&busy.stderr).contains("--force"), "{}", text(&busy.stderr));
+    let missing = lab.flatpod(&["delete", "nope"]);
+    assert_eq!((missing.status.code(), text(&missing.stderr).contains("not found")), (Some(1), true));
+    lab.ok(&["delete", "pod", "web", "--now"]);
+    let json: serde_json::Value =
+        serde_json::from_str(&lab.ok(&["get", "pods", "-o", "json"])).expect("JSON");
+    assert_eq!(json["items"], serde_json::json!([]));
+}
