@@ -212,6 +212,18 @@ fn ends_have_the_time_they_are_given() {
     assert!(waited.as_millis() >= 2_500, "PID 1 without a handler takes the whole grace: {waited:?}");
 }
 
+/// It need not be killed when its grace is over, though it is the first process of its PID namespace.
+#[test]
+fn the_built_in_server_ends_when_it_is_asked_to() {
+    let lab = Lab::new();
+    let text = pod("containers: [{name: c, image: 'builtin/tools:v1', args: [netexec]}]");
+    lab.apply(&text.replace("Seconds: 1,", "Seconds: 300,"));
+    lab.wait_ready("p");
+    let begun = Instant::now();
+    lab.ok(&["delete", "p"]);
+    assert!(begun.elapsed() < Duration::from_secs(200));
+}
+
 #[test]
 fn a_pod_of_the_same_name_waits_for_its_predecessor() {
     let lab = Lab::new();

@@ -24,7 +24,7 @@ impl ProcessId {
         Some(Self { pid, start_time: start_time(pid)? })
     }
 
-    /// Whether it is still there; a zombie is.
+    /// Whether it still runs. One that has ended and waits for its parent does not.
     pub(crate) fn is_alive(self) -> bool {
         start_time(self.pid) == Some(self.start_time)
     }
@@ -41,11 +41,16 @@ impl ProcessId {
     }
 }
 
+/// When a process started; `None` for one that has ended, whether or not somebody has asked how.
 fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command, in parentheses, may contain anything.
     let after = stat.rsplit_once(')')?.1;
-    after.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = after.split_whitespace();
+    match fields.next()? {
+        "Z" | "X" => None,
+        _ => fields.nth(18)?.parse().ok(),
+    }
 }
 
 #[cfg(test)]
@@ -57,5 +62,18 @@ mod tests {
         let own = ProcessId::of(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(own.is_alive());
         assert!(!ProcessId { start_time: own.start_time + 1, ..own }.is_alive());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a process that ends is what is looked at")]
+    fn a_zombie_is_not_alive() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let id = ProcessId::of(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(id.is_alive());
+        drop(child.stdin.take());
+        let gone = || (!id.is_alive()).then_some(());
+        netns_fixtures::wait_until("it to end", std::time::Duration::from_secs(30), gone).unwrap();
+        child.wait().unwrap();
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use nix::sys::signal::{SigSet, Signal};
 
 /// A client that says nothing for so long is left.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,6 +43,7 @@ pub(super) fn run(args: &NetexecArgs) -> Result<ExitCode> {
     let listener = TcpListener::bind(at).with_context(|| format!("serve {at}"))?;
     let at = SocketAddr::new(args.address, args.udp_port);
     let udp = UdpSocket::bind(at).with_context(|| format!("serve {at}"))?;
+    end_when_asked()?;
     writeln!(io::stdout(), "serving HTTP on {} and UDP on {}", args.http_port, args.udp_port)
         .context("say so")?;
     thread::spawn(move || serve_udp(&udp));
@@ -53,6 +55,18 @@ pub(super) fn run(args: &NetexecArgs) -> Result<ExitCode> {
         });
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first process of a container has no default for signals: it ends by a handler or by force.
+fn end_when_asked() -> Result<()> {
+    let watched: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    watched.thread_block().context("block signals")?;
+    thread::spawn(move || {
+        if watched.wait().is_ok() {
+            exit(0);
+        }
+    });
+    Ok(())
 }
 
 fn serve(mut stream: TcpStream, begun: Instant, unhealthy_after: f64) -> io::Result<()> {
@@ -109,7 +123,7 @@ fn exit_code(path: &str) -> Option<i32> {
     Some(code.and_then(|code| code.parse().ok()).unwrap_or(0))
 }
 
-#[expect(clippy::disallowed_methods, reason = "/exit is asked for from another thread than main's")]
+#[expect(clippy::disallowed_methods, reason = "it is asked for from other threads than main's")]
 fn exit(code: i32) {
     std::process::exit(code);
 }
