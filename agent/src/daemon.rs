@@ -410,6 +410,9 @@ impl Reconciler {
         // A cluster that changes often is no fight.
         let repaired = if healed { Changed::Something } else { Changed::Nothing };
         self.pacing.note(start, turn.took, repaired, outcome);
+        if settled && !turn.changes.is_empty() {
+            self.ask(Why::Echo);
+        }
         let result = if settled { "settled" } else { "failed" };
         self.voice.metrics.note_turn(result, turn.took, &turn.changes);
         self.voice.metrics.note_desired(&turn.desired);
@@ -451,7 +454,6 @@ impl Reconciler {
     }
 
     fn note_refusal(&mut self, start: Instant, error: &TurnError) {
-        self.settled = None;
         self.status.ready = false;
         let text = crate::status::chain(error);
         self.status.problems = vec![text.clone()];

@@ -21,7 +21,7 @@ impl Reconciler {
             None => !self.drain()?,
             Some(asked) => asked.why == Why::Echo,
         };
-        let state = self.store.borrow().clone();
+        let state = self.store.borrow_and_update().clone();
         if !undisturbed || !self.status.ready || !self.is_as_ever(&state) {
             return Ok(false);
         }

@@ -210,8 +210,13 @@ fn member(
     Some(Member { vtep: Mac::of_vtep(&name), address: address?, name, subnets })
 }
 
-pub(super) fn address(value: &str, networks: &[IpNetwork]) -> Result<IpAddr, String> {
-    let address: IpAddr = value.parse().map_err(|_| "is not an IP address")?;
+fn address(value: &str, networks: &[IpNetwork]) -> Result<IpAddr, String> {
+    let address = value.parse().map_err(|_| "is not an IP address")?;
+    check_address(address, networks).map(|()| address)
+}
+
+/// Whether other nodes can reach a node there.
+pub(super) fn check_address(address: IpAddr, networks: &[IpNetwork]) -> Result<(), String> {
     let special = match address {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
@@ -221,12 +226,17 @@ pub(super) fn address(value: &str, networks: &[IpNetwork]) -> Result<IpAddr, Str
     }
     match networks.iter().find(|network| network.contains(address)) {
         Some(network) => Err(format!("lies inside the pods' network {network}")),
-        None => Ok(address),
+        None => Ok(()),
     }
 }
 
-pub(super) fn subnet(value: &str, networks: &[IpNetwork]) -> Result<IpNetwork, String> {
+fn subnet(value: &str, networks: &[IpNetwork]) -> Result<IpNetwork, String> {
     let subnet = network(value)?;
+    check_subnet(subnet, networks).map(|()| subnet)
+}
+
+/// Whether a node's pods can have a subnet, which has no host bits.
+pub(super) fn check_subnet(subnet: IpNetwork, networks: &[IpNetwork]) -> Result<(), String> {
     let longest = if subnet.is_ipv4() { 30 } else { 126 };
     if subnet.prefix() > longest {
         return Err(format!("is too small for pods; at most /{longest}"));
@@ -235,7 +245,7 @@ pub(super) fn subnet(value: &str, networks: &[IpNetwork]) -> Result<IpNetwork, S
         return Err("is of a family that has no network".to_owned());
     };
     if network.contains(subnet.ip()) && network.prefix() <= subnet.prefix() {
-        Ok(subnet)
+        Ok(())
     } else {
         Err(format!("lies outside the pods' network {network}"))
     }
