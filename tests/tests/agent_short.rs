@@ -1,8 +1,6 @@
 //! Few nodes that join, leave or move are served without a look at the kernel first. The look that follows finds
 //! nothing to do, or puts right what was not as it should be.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use flatnet_tests::agent::{AgentNode, Agents, SOON, Underlay};
 use flatnet_tests::oracle;
 use netns_fixtures::wait_until;

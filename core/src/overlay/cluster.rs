@@ -131,7 +131,7 @@ impl Cluster {
 
 impl Member {
     /// Whether both want the same name, address or pods.
-    fn clashes_with(&self, other: &Self) -> bool {
+    pub(super) fn clashes_with(&self, other: &Self) -> bool {
         let overlap = |a: &IpNetwork, b: &IpNetwork| a.contains(b.ip()) || b.contains(a.ip());
         self.address == other.address
             || self.name == other.name

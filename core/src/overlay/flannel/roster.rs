@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
@@ -16,11 +17,14 @@ use crate::names::NodeName;
 use crate::overlay::cluster::{self, Cluster, Member};
 use crate::overlay::settings::{Backend, Settings};
 
+/// More new entries than this are taken in with all others.
+const JOINING: usize = 64;
+
 /// A cluster, and what was left out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roster {
     /// This node and every entry that makes sense.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
     /// The others.
     pub rejected: Vec<Rejected>,
 }
@@ -75,7 +79,48 @@ impl Roster {
         }
         let mut nodes = work.nodes;
         nodes.sort_unstable_by(|a, b| a.subnets.cmp(&b.subnets));
-        Some(Self { cluster: Cluster { networks: network.networks.clone(), nodes }, rejected })
+        let cluster = Arc::new(Cluster { networks: network.networks.clone(), nodes });
+        Some(Self { cluster, rejected })
+    }
+
+    /// What [`Self::of`] makes of the same and `new`, where no entry was leaving. `entries` are all that are
+    /// there now. `None` where that has to be asked: where one that is new may cost an older one its place, or
+    /// has none itself, or where they are many.
+    pub fn join<'a>(
+        &self,
+        (network, settings): (&Network, &Settings),
+        me: &Me,
+        new: &[&Entry],
+        mut entries: impl Iterator<Item = &'a Entry>,
+    ) -> Option<Self> {
+        let since = new.iter().map(|entry| entry.created).min().filter(|_| new.len() <= JOINING)?;
+        let address = |entry: &Entry| entry.offer.as_ref().ok().and_then(Offer::address);
+        let addresses: HashSet<Option<IpAddr>> = new.iter().map(|entry| address(entry)).collect();
+        let is_new = |entry: &Entry| new.iter().any(|new| new.key == entry.key);
+        let matters = |entry: &Entry| entry.created >= since || addresses.contains(&address(entry));
+        if addresses.len() < new.len() || entries.any(|entry| matters(entry) && !is_new(entry)) {
+            return None;
+        }
+        let (nodes, seats, latest) = (Vec::new(), Seats::default(), HashMap::new());
+        let mut work = Work { network, settings, nodes, seats, latest };
+        let mut new = new.to_vec();
+        new.sort_unstable_by_key(|entry| (entry.created, entry.key));
+        for entry in new {
+            let member = work.member(entry, me).ok()?;
+            if self.cluster.nodes.iter().any(|other| other.vtep == member.vtep || member.clashes_with(other))
+            {
+                return None;
+            }
+            work.seat(member);
+        }
+        let mut nodes = Vec::with_capacity(self.cluster.nodes.len() + work.nodes.len());
+        nodes.extend_from_slice(&self.cluster.nodes);
+        for member in work.nodes {
+            let at = nodes.partition_point(|node: &Member| node.subnets < member.subnets);
+            nodes.insert(at, member);
+        }
+        let cluster = Arc::new(Cluster { networks: network.networks.clone(), nodes });
+        Some(Self { cluster, rejected: self.rejected.clone() })
     }
 }
 
