@@ -42,6 +42,7 @@ pub(crate) fn run(local: &Local) -> anyhow::Result<()> {
         store::lease_path(state_dir),
         status::path(state_dir),
         in_use::path(state_dir),
+        in_use::changes_path(state_dir),
         run_lock::path(state_dir),
     ];
     for file in files {

@@ -1,13 +1,15 @@
 //! `flatnetd run`: waits for reasons to look again, and takes turns. Events only wake; what is done is
 //! always the difference between the cluster and the kernel.
 
+mod short;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use flatnet_core::node::{NODE_SNAPSHOT_VERSION, NodeSnapshot};
 use flatnet_core::overlay::cluster::Cluster;
-use flatnet_core::overlay::settings::Uplink;
+use flatnet_core::overlay::settled::Settled;
 use flatnet_kernel::NetlinkKernel;
 use flatnet_kernel::events::{Events, Heard};
 use flatnet_node_state::StateDir;
@@ -20,7 +22,7 @@ use crate::complaints::Complaints;
 use crate::config::{Config, StoreConfig};
 use crate::health::{self, Pulse};
 use crate::host_ports;
-use crate::in_use::{self, InUse};
+use crate::in_use::{InUse, Memory};
 use crate::install;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
@@ -175,12 +177,28 @@ struct Reconciler {
     voice: Voice,
     state_dir: StateDir,
     in_use: InUse,
-    /// What is written down as in use.
-    remembered: Option<Arc<Cluster>>,
+    memory: Memory,
     complaints: Complaints,
     pod_routes: PodRoutes,
-    /// What the last turn worked with, where it left nothing to do.
-    settled: Option<(Arc<Cluster>, Uplink)>,
+    /// What the kernel was made for last, where nothing failed.
+    settled: Option<Settled>,
+    asked: Option<Asked>,
+}
+
+/// A look that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// When it is taken.
+    at: Instant,
+    why: Why,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Something may not be as it was.
+    Event,
+    /// Something was changed without a look; events that come since may be of that.
+    Echo,
 }
 
 impl Reconciler {
@@ -202,10 +220,11 @@ impl Reconciler {
             voice,
             state_dir: StateDir::new(&config.state_dir),
             in_use: InUse::recall(&config),
-            remembered: None,
+            memory: Memory::default(),
             complaints: Complaints::default(),
             pod_routes: PodRoutes::default(),
             settled: None,
+            asked: None,
             config: Arc::new(config),
         })
     }
@@ -216,37 +235,75 @@ impl Reconciler {
         let mut looked = Instant::now();
         loop {
             self.voice.beat();
-            let pauses = [self.pacing.retry(), self.in_use.next()];
-            let look = looked + pauses.into_iter().flatten().fold(UNASKED, Duration::min);
+            let look = self.next_look(looked);
             let pause = look.saturating_duration_since(Instant::now()).min(beat);
+            // Whatever else there is to hear of, the look sees.
+            let quiet = self.asked.is_none();
             tokio::select! {
                 // Cancel safe: a flag.
                 () = stop.requested() => return Ok(()),
                 // Cancel safe: what is new stays marked as new until it is looked at.
-                changed = self.store.changed() => changed.context("the store ended")?,
+                changed = self.store.changed() => {
+                    changed.context("the store ended")?;
+                    if self.take_short_way().await? {
+                        continue;
+                    }
+                }
                 // Cancel safe: events that were read are a reason to look, and we do look.
-                woken = wake(&mut self.ears.events, &self.voice.happened) => woken.context("kernel events")?,
+                woken = wake(&mut self.ears.events, &self.voice.happened), if quiet => woken.context("kernel events")?,
                 // Cancel safe: as above.
-                woken = wake_if_there(self.ears.table.as_mut(), &self.voice.happened) => woken.context("nftables events")?,
+                woken = wake_if_there(self.ears.table.as_mut(), &self.voice.happened), if quiet => woken.context("nftables events")?,
                 // Cancel safe: it says so.
-                removed = self.ears.files.removed() => removed.context("state directory")?,
+                removed = self.ears.files.removed(), if quiet => removed.context("state directory")?,
                 // Cancel safe: as with the store. The sender goes only with the process.
                 Ok(()) = self.ears.collected.changed() => {
                     self.write_status();
                     continue;
                 }
                 // Cancel safe: a timer.
-                () = tokio::time::sleep(pause) => if Instant::now() < look { continue },
+                () = tokio::time::sleep(pause) => {
+                    if Instant::now() < look {
+                        continue;
+                    }
+                    if self.asked.take().is_some() {
+                        self.drain()?;
+                        self.keep_place()?;
+                        self.take_turn().await?;
+                        looked = Instant::now();
+                        continue;
+                    }
+                }
             }
-            tokio::time::sleep(self.pacing.gather(Instant::now())).await;
-            tell(self.ears.events.get_mut().drain().context("kernel events")?, &self.voice.happened);
-            if let Some(table) = &mut self.ears.table {
-                table.get_mut().drain().context("nftables events")?;
-            }
-            self.keep_place()?;
-            self.take_turn().await?;
-            looked = Instant::now();
+            self.ask(Why::Event);
         }
+    }
+
+    /// When to look, where the last look was at `looked`.
+    fn next_look(&self, looked: Instant) -> Instant {
+        let pauses = [self.pacing.retry(), self.in_use.next()];
+        let unasked = looked + pauses.into_iter().flatten().fold(UNASKED, Duration::min);
+        self.asked.map_or(unasked, |asked| asked.at)
+    }
+
+    /// Asks for a look as soon as the pace allows.
+    fn ask(&mut self, why: Why) {
+        let now = Instant::now();
+        let at = now + self.pacing.gather(now);
+        match &mut self.asked {
+            Some(asked) if why == Why::Event => asked.why = why,
+            Some(_) => {}
+            None => self.asked = Some(Asked { at, why }),
+        }
+    }
+
+    /// Reads what events there are. Answers whether the reconciler is to look.
+    fn drain(&mut self) -> anyhow::Result<bool> {
+        let mut look =
+            tell(self.ears.events.get_mut().drain().context("kernel events")?, &self.voice.happened);
+        if let Some(table) = &mut self.ears.table {
+            look |= table.get_mut().drain().context("nftables events")?.node;
+        }
+        Ok(look)
     }
 
     /// Makes the state directory and the lock again where somebody removed them; everything else in it is
@@ -258,7 +315,7 @@ impl Reconciler {
         let state_dir = &self.config.state_dir;
         tracing::warn!(state_dir = %state_dir.display(), "the state directory was removed; it is made again");
         self.lock = RunLock::take(state_dir)?;
-        self.remembered = None;
+        self.memory = Memory::default();
         self.ears.files.begin().with_context(|| format!("watch {}", state_dir.display()))
     }
 
@@ -274,14 +331,18 @@ impl Reconciler {
         };
         self.status.note_in_use(&admitted);
         let cluster = admitted.cluster;
-        let known = self.remembered.as_ref().is_some_and(|known| Arc::ptr_eq(known, &cluster));
+        let mut memory = std::mem::take(&mut self.memory);
         let mut kernel = self.kernel.take().context("the last turn did not end")?;
         let (config, for_turn) = (Arc::clone(&self.config), Arc::clone(&cluster));
         let start = Instant::now();
         let state_dir = self.state_dir.clone();
-        let (kernel, result, remembered) = tokio::task::spawn_blocking(move || {
+        let (kernel, result, memory) = tokio::task::spawn_blocking(move || {
             // Written first: what the kernel gets, a next run knows of.
-            let remembered = if known { Ok(()) } else { in_use::remember(&config.state_dir, &for_turn) };
+            if !memory.is_of(&for_turn)
+                && let Err(error) = memory.write(&config.state_dir, &for_turn)
+            {
+                tracing::warn!(%error, "the cluster in use is not remembered");
+            }
             let result =
                 host_ports::steps(&mut kernel, &state_dir).map_err(TurnError::from).and_then(|ports| {
                     let holders = host_ports::holders(&ports);
@@ -290,19 +351,16 @@ impl Reconciler {
                     turn.perform(&mut kernel, &for_turn, &steps);
                     Ok(turn)
                 });
-            (kernel, result, remembered)
+            (kernel, result, memory)
         })
         .await
         .context("turn")?;
         self.kernel = Some(kernel);
-        match remembered {
-            Ok(()) => self.remembered = Some(Arc::clone(&cluster)),
-            Err(error) => tracing::warn!(%error, "the cluster in use is not remembered"),
-        }
+        self.memory = memory;
         match result {
             Ok(mut turn) => {
                 let failures = self.restore_pods(&mut turn);
-                self.note(start, &turn, &cluster);
+                self.note(start, &mut turn, &cluster);
                 self.status.problems.extend(failures);
             }
             Err(error) => self.note_refusal(start, &error),
@@ -330,7 +388,7 @@ impl Reconciler {
         failed.into_iter().map(|(_, error)| error.to_string()).collect()
     }
 
-    fn note(&mut self, start: Instant, turn: &Turn, cluster: &Arc<Cluster>) {
+    fn note(&mut self, start: Instant, turn: &mut Turn, cluster: &Arc<Cluster>) {
         self.status.note_turn(turn, cluster);
         let written = match self.status.store.alarm {
             None => self.write_snapshot(turn, cluster),
@@ -352,6 +410,9 @@ impl Reconciler {
         // A cluster that changes often is no fight.
         let repaired = if healed { Changed::Something } else { Changed::Nothing };
         self.pacing.note(start, turn.took, repaired, outcome);
+        if settled && !turn.changes.is_empty() {
+            self.ask(Why::Echo);
+        }
         let result = if settled { "settled" } else { "failed" };
         self.voice.metrics.note_turn(result, turn.took, &turn.changes);
         self.voice.metrics.note_desired(&turn.desired);
@@ -416,13 +477,12 @@ impl Reconciler {
     }
 
     /// Whether what a turn changed was put right: nothing else was asked for than the time before.
-    fn is_heal(&mut self, turn: &Turn, cluster: &Arc<Cluster>) -> bool {
-        let now = (Arc::clone(cluster), turn.uplink.clone());
-        let same = self
-            .settled
-            .as_ref()
-            .is_some_and(|(cluster, uplink)| Arc::ptr_eq(cluster, &now.0) && *uplink == now.1);
-        self.settled = Some(now).filter(|_| turn.failed == 0);
+    fn is_heal(&mut self, turn: &mut Turn, cluster: &Arc<Cluster>) -> bool {
+        let same = self.settled.as_ref().is_some_and(|settled| settled.is_for(cluster, &turn.uplink));
+        let numbers = std::mem::take(&mut turn.numbers);
+        let settings = self.config.settings.clone();
+        let now = || Settled::new(settings, turn.uplink.clone(), Arc::clone(cluster), numbers);
+        self.settled = (turn.failed == 0).then(now);
         same && !turn.changes.is_empty()
     }
 

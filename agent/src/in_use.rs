@@ -1,31 +1,22 @@
-//! Which cluster the node works with: what the store lists, and whoever the guard keeps. Remembered in
-//! `STATEDIR/cluster.json`, so that neither a restart nor a store that is away makes the node forget.
+//! Which cluster the node works with: what the store lists, and whoever the guard keeps. Remembered below
+//! `STATEDIR`, so that neither a restart nor a store that is away makes the node forget.
 
-use std::io::{self, Write as _};
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+mod memory;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use flatnet_core::link::Mac;
-use flatnet_core::names::NodeName;
-use flatnet_core::overlay::cluster::{Cluster, Member};
+use flatnet_core::overlay::cluster::Cluster;
 use flatnet_core::overlay::guard::{Guard, Health, Held};
-use ipnetwork::IpNetwork;
-use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::status;
 use crate::store::StoreState;
 
-/// Version of the file that this build writes and reads.
-const VERSION: u32 = 1;
+pub(crate) use memory::{Memory, changes_path, path, remembered};
+
 /// How many peers are kept is not said again for so long.
 const SAID: Duration = Duration::from_secs(10);
-
-pub(crate) fn path(state_dir: &Path) -> PathBuf {
-    state_dir.join("cluster.json")
-}
 
 /// The guard with a clock, a memory and a voice.
 #[derive(Debug)]
@@ -133,95 +124,9 @@ fn time_of_day(at: SystemTime) -> String {
     format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Remembered {
-    version: u32,
-    networks: Vec<IpNetwork>,
-    nodes: Vec<Node>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Node {
-    name: NodeName,
-    address: IpAddr,
-    subnets: Vec<IpNetwork>,
-    vtep: Mac,
-}
-
-/// What an earlier run worked with.
-///
-/// # Errors
-/// The file is damaged.
-pub(crate) fn remembered(state_dir: &Path) -> Result<Option<Cluster>, String> {
-    read(&path(state_dir))
-}
-
-fn read(path: &Path) -> Result<Option<Cluster>, String> {
-    let at = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(at(&e)),
-    };
-    let remembered: Remembered = serde_json::from_slice(&bytes).map_err(|e| at(&e))?;
-    if remembered.version != VERSION {
-        return Err(at(&format!("version {}; this build knows {VERSION}", remembered.version)));
-    }
-    let member = |node: Node| Member {
-        name: node.name,
-        address: node.address,
-        subnets: node.subnets,
-        vtep: node.vtep,
-    };
-    let nodes = remembered.nodes.into_iter().map(member).collect();
-    Ok(Some(Cluster { networks: remembered.networks, nodes }))
-}
-
-/// Writes down what the node works with, whole or not at all.
-///
-/// # Errors
-/// It cannot be written.
-pub(crate) fn remember(state_dir: &Path, cluster: &Cluster) -> io::Result<()> {
-    let node = |node: &Member| Node {
-        name: node.name.clone(),
-        address: node.address,
-        subnets: node.subnets.clone(),
-        vtep: node.vtep,
-    };
-    let nodes = cluster.nodes.iter().map(node).collect();
-    let remembered = Remembered { version: VERSION, networks: cluster.networks.clone(), nodes };
-    let path = path(state_dir);
-    let beside = path.with_extension("json.new");
-    let mut file = io::BufWriter::new(std::fs::File::create(&beside)?);
-    serde_json::to_writer(&mut file, &remembered)?;
-    file.flush()?;
-    std::fs::rename(&beside, &path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_remembered_is_recalled_and_damage_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let name: NodeName = "n2".parse().unwrap();
-        let member = Member {
-            vtep: Mac::of_vtep(&name),
-            name,
-            address: "192.0.2.2".parse().unwrap(),
-            subnets: vec!["10.244.2.0/24".parse().unwrap()],
-        };
-        let cluster = Cluster { networks: vec!["10.244.0.0/16".parse().unwrap()], nodes: vec![member] };
-        assert_eq!(read(&path(dir.path())), Ok(None));
-        remember(dir.path(), &cluster).unwrap();
-        assert_eq!(read(&path(dir.path())), Ok(Some(cluster)));
-        for bad in ["", "{}", r#"{"version":9,"networks":[],"nodes":[]}"#] {
-            std::fs::write(path(dir.path()), bad).unwrap();
-            let e = read(&path(dir.path())).unwrap_err();
-            assert!(e.contains("cluster.json"), "{e}");
-        }
-    }
 
     #[test]
     fn a_thousand_that_go_and_come_back_are_a_few_lines() {

@@ -188,10 +188,15 @@ impl Metrics {
 
     /// Counts one turn.
     pub(crate) fn note_turn(&self, result: &'static str, took: Duration, changes: &Changes) {
-        self.reconciles.get_or_create(&[("result", result.to_owned())]).inc();
         self.duration.observe(took.as_secs_f64());
         let now = crate::status::seconds(SystemTime::now());
         self.looked.set(i64::try_from(now).unwrap_or(i64::MAX));
+        self.note_changes(result, changes);
+    }
+
+    /// Counts what took no look: a change of the cluster that was short enough.
+    pub(crate) fn note_changes(&self, result: &'static str, changes: &Changes) {
+        self.reconciles.get_or_create(&[("result", result.to_owned())]).inc();
         for (kind, made, removed) in changes.counts() {
             for (action, count) in [("put", made), ("remove", removed)] {
                 if count > 0 {

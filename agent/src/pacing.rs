@@ -42,6 +42,14 @@ impl Pacing {
         }
     }
 
+    /// Notes a change that took no look: the look that is to see whether it was right comes as unhurried as if
+    /// there had been one.
+    pub(crate) fn note_change(&mut self, now: Instant) {
+        if let Some((start, _)) = &mut self.last {
+            *start = now;
+        }
+    }
+
     /// Whether somebody keeps undoing our work.
     pub(crate) fn is_fight(&self) -> bool {
         self.repairs.len() >= FIGHT
@@ -143,6 +151,16 @@ mod tests {
         let later = start + FIGHT_WINDOW * 2;
         pacing.note(later, Duration::from_millis(1), Changed::Nothing, Outcome::Settled);
         assert!(!pacing.is_fight());
+    }
+
+    #[test]
+    fn the_look_after_a_change_waits_as_if_there_had_been_one() {
+        let mut pacing = Pacing::default();
+        let (start, took) = (Instant::now(), Duration::from_millis(50));
+        pacing.note(start, took, Changed::Nothing, Outcome::Settled);
+        let later = start + Duration::from_secs(9);
+        pacing.note_change(later);
+        assert_eq!(pacing.gather(later), took * SHARE);
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl Status {
         }
     }
 
-    fn note_change(&mut self, changes: &Changes, took_ms: u128) {
+    /// Takes over that something was changed.
+    pub(crate) fn note_change(&mut self, changes: &Changes, took_ms: u128) {
         self.last_change = Some(LastChange {
             at: seconds(SystemTime::now()),
             took_ms: u64::try_from(took_ms).unwrap_or(u64::MAX),

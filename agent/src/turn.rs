@@ -8,8 +8,9 @@ use flatnet_core::kernel::KernelError;
 use flatnet_core::names::{IfName, NodeName};
 use flatnet_core::overlay::cluster::Cluster;
 use flatnet_core::overlay::desired::{Desired, DesiredError};
-use flatnet_core::overlay::diff::diff;
+use flatnet_core::overlay::diff::plan;
 use flatnet_core::overlay::settings::Uplink;
+use flatnet_core::overlay::settled::Numbers;
 use flatnet_core::overlay::snapshot::Observe;
 use flatnet_core::step::{Masquerade, Outcome, Step};
 
@@ -40,6 +41,8 @@ pub(crate) struct Turn {
     pub(crate) unequal: Vec<IfName>,
     /// This node's pods as the kernel shows them.
     pub(crate) pods: SeenPods,
+    /// Numbers of the nexthop objects, where nothing failed.
+    pub(crate) numbers: Numbers,
 }
 
 /// A step that the kernel refused.
@@ -139,12 +142,13 @@ pub(crate) fn turn<K: Observe>(
     ports: Vec<Step>,
 ) -> Result<Turn, TurnError> {
     let start = Instant::now();
-    let snapshot = kernel.snapshot()?;
+    let mut snapshot = kernel.snapshot()?;
     let me = &config.settings.node;
     let address = cluster.member(me).ok_or_else(|| DesiredError::NotMember(me.clone()))?.address;
     let found = facts::uplink(&snapshot, &config.interface, address)?;
     let desired = Desired::build(&config.settings, &found.uplink, cluster)?;
-    let mut steps = diff(&desired, &snapshot);
+    let plan = plan(&desired, &snapshot);
+    let mut steps = plan.steps;
     steps.push(Step::PutGuard);
     steps.extend(ports);
     steps.extend(masquerade(config, &desired, cluster, &snapshot.chains));
@@ -154,6 +158,7 @@ pub(crate) fn turn<K: Observe>(
         links: snapshot.pods.iter().map(|(name, _)| name.clone()).collect(),
         routes: snapshot.pod_routes.clone(),
     };
+    let numbers = Numbers::of(&desired, &plan.nexthops, std::mem::take(&mut snapshot.nexthop_ids));
     drop(snapshot);
     let mut turn = Turn {
         desired,
@@ -165,6 +170,7 @@ pub(crate) fn turn<K: Observe>(
         took: Duration::ZERO,
         unequal,
         pods,
+        numbers,
     };
     turn.perform(kernel, cluster, &steps);
     turn.took = start.elapsed();

@@ -1,6 +1,8 @@
 //! The file store: a YAML list of nodes, read again whenever its folder says that something happened, and
 //! now and then without being told.
 
+mod listing;
+
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use flatnet_core::overlay::cluster::{Cluster, RawCluster};
 use inotify::{EventMask, Inotify, WatchMask};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+
+use listing::Listing;
 
 use super::StoreState;
 use crate::readable::readable;
@@ -63,7 +67,7 @@ pub(crate) async fn follow(
     mut stop: Shutdown,
 ) -> io::Result<()> {
     let mut folders = Folders::new(&path)?;
-    let mut last = None;
+    let (mut last, mut known) = (None, None);
     loop {
         // Watched first, read afterwards: a change in between is an event, not a loss.
         let watching = folders.watch();
@@ -71,7 +75,7 @@ pub(crate) async fn follow(
         let seen = Some(fingerprint(&content));
         if last != seen {
             last = seen;
-            update(&state, &path, &node, content).await;
+            known = update(&state, (&path, &node), known, content).await;
         }
         let pause = if watching { RESCAN } else { RESCAN_BLIND };
         let heard = tokio::select! {
@@ -94,21 +98,44 @@ fn fingerprint(content: &Result<String, String>) -> u64 {
     hasher.finish()
 }
 
-/// Parsing a large cluster takes a while, so it happens off the loop.
-async fn update(
-    state: &watch::Sender<StoreState>,
+/// Reads `text`: what is new in it where it follows `known`, else all of it. Answers also with what it is to
+/// follow next.
+fn parse_after(
+    known: Option<Listing>,
     path: &Path,
     node: &NodeName,
+    text: String,
+) -> (Result<Arc<Cluster>, String>, Option<Listing>) {
+    let followed = known.as_ref().and_then(|known| known.follow(&text));
+    if let Some(listing) = followed.filter(|listing| listing.cluster().member(node).is_some()) {
+        return (Ok(Arc::clone(listing.cluster())), Some(listing));
+    }
+    match parse(path, node, &text).map(Arc::new) {
+        Ok(cluster) => (Ok(Arc::clone(&cluster)), Listing::of(text, cluster)),
+        Err(error) => (Err(error), known),
+    }
+}
+
+/// Parsing a large cluster takes a while, so it happens off the loop. Answers with what the next text is to
+/// follow.
+async fn update(
+    state: &watch::Sender<StoreState>,
+    (path, node): (&Path, &NodeName),
+    known: Option<Listing>,
     content: Result<String, String>,
-) {
-    let (path, node) = (path.to_owned(), node.clone());
-    let shown = path.display().to_string();
-    let parsed = tokio::task::spawn_blocking(move || parse(&path, &node, &content?)).await;
-    match parsed.unwrap_or_else(|e| Err(e.to_string())) {
+) -> Option<Listing> {
+    let (file, node) = (path.to_owned(), node.clone());
+    let parse = move || match content {
+        Ok(text) => parse_after(known, &file, &node, text),
+        Err(error) => (Err(error), known),
+    };
+    let parsed = tokio::task::spawn_blocking(parse).await;
+    let (parsed, known) = parsed.unwrap_or_else(|e| (Err(e.to_string()), None));
+    match parsed {
         Ok(cluster) => {
-            tracing::info!(store = "file", path = shown, nodes = cluster.nodes.len(), "cluster read");
+            tracing::info!(store = "file", path = %path.display(), nodes = cluster.nodes.len(), "cluster read");
             state.send_replace(StoreState {
-                cluster: Some(Arc::new(cluster)),
+                cluster: Some(cluster),
                 loaded: Some(SystemTime::now()),
                 ..StoreState::default()
             });
@@ -122,6 +149,7 @@ async fn update(
             state.send_modify(|state| state.error = Some(error));
         }
     }
+    known
 }
 
 /// What the last of several events says.

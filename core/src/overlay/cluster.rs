@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
@@ -13,6 +14,9 @@ use crate::names::NodeName;
 mod error;
 
 pub use error::{ClusterError, ClusterErrors};
+
+/// More new nodes than this are checked with all others.
+const SPLICED: usize = 64;
 
 /// The cluster as written by a person or a store. Values are text, so that checking can report all that is
 /// wrong at once.
@@ -91,10 +95,47 @@ impl Cluster {
         if errors.is_empty() { Ok(Self { networks, nodes }) } else { Err(ClusterErrors(errors)) }
     }
 
+    /// The same cluster with the nodes `which` replaced by `raw`. What stays was checked before, so this costs
+    /// little where there are few new ones. `None` where the outcome would not hold together, or has too many
+    /// new nodes: [`Self::check`] of the whole says why, or does it.
+    #[must_use]
+    pub fn splice(&self, which: Range<usize>, raw: &[RawNode]) -> Option<Self> {
+        let before = self.nodes.get(..which.start)?;
+        let after = self.nodes.get(which.end..)?;
+        if raw.len() > SPLICED || before.is_empty() && after.is_empty() && raw.is_empty() {
+            return None;
+        }
+        let mut errors = Vec::new();
+        let nodes = raw.iter().enumerate();
+        let new: Vec<Member> =
+            nodes.filter_map(|(index, node)| member(index, node, &self.networks, &mut errors)).collect();
+        find_duplicates(&new, &mut errors);
+        find_overlaps(&new, &mut errors);
+        let clashes = |old: &Member| new.iter().any(|new| new.clashes_with(old));
+        if !errors.is_empty() || before.iter().chain(after).any(clashes) {
+            return None;
+        }
+        let mut nodes = Vec::with_capacity(before.len() + new.len() + after.len());
+        nodes.extend_from_slice(before);
+        nodes.extend(new);
+        nodes.extend_from_slice(after);
+        Some(Self { networks: self.networks.clone(), nodes })
+    }
+
     /// The node called `name`.
     #[must_use]
     pub fn member(&self, name: &NodeName) -> Option<&Member> {
         self.nodes.iter().find(|node| node.name == *name)
+    }
+}
+
+impl Member {
+    /// Whether both want the same name, address or pods.
+    pub(super) fn clashes_with(&self, other: &Self) -> bool {
+        let overlap = |a: &IpNetwork, b: &IpNetwork| a.contains(b.ip()) || b.contains(a.ip());
+        self.address == other.address
+            || self.name == other.name
+            || self.subnets.iter().any(|own| other.subnets.iter().any(|their| overlap(own, their)))
     }
 }
 
@@ -169,8 +210,13 @@ fn member(
     Some(Member { vtep: Mac::of_vtep(&name), address: address?, name, subnets })
 }
 
-pub(super) fn address(value: &str, networks: &[IpNetwork]) -> Result<IpAddr, String> {
-    let address: IpAddr = value.parse().map_err(|_| "is not an IP address")?;
+fn address(value: &str, networks: &[IpNetwork]) -> Result<IpAddr, String> {
+    let address = value.parse().map_err(|_| "is not an IP address")?;
+    check_address(address, networks).map(|()| address)
+}
+
+/// Whether other nodes can reach a node there.
+pub(super) fn check_address(address: IpAddr, networks: &[IpNetwork]) -> Result<(), String> {
     let special = match address {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
@@ -180,12 +226,17 @@ pub(super) fn address(value: &str, networks: &[IpNetwork]) -> Result<IpAddr, Str
     }
     match networks.iter().find(|network| network.contains(address)) {
         Some(network) => Err(format!("lies inside the pods' network {network}")),
-        None => Ok(address),
+        None => Ok(()),
     }
 }
 
-pub(super) fn subnet(value: &str, networks: &[IpNetwork]) -> Result<IpNetwork, String> {
+fn subnet(value: &str, networks: &[IpNetwork]) -> Result<IpNetwork, String> {
     let subnet = network(value)?;
+    check_subnet(subnet, networks).map(|()| subnet)
+}
+
+/// Whether a node's pods can have a subnet, which has no host bits.
+pub(super) fn check_subnet(subnet: IpNetwork, networks: &[IpNetwork]) -> Result<(), String> {
     let longest = if subnet.is_ipv4() { 30 } else { 126 };
     if subnet.prefix() > longest {
         return Err(format!("is too small for pods; at most /{longest}"));
@@ -194,7 +245,7 @@ pub(super) fn subnet(value: &str, networks: &[IpNetwork]) -> Result<IpNetwork, S
         return Err("is of a family that has no network".to_owned());
     };
     if network.contains(subnet.ip()) && network.prefix() <= subnet.prefix() {
-        Ok(subnet)
+        Ok(())
     } else {
         Err(format!("lies outside the pods' network {network}"))
     }

@@ -120,6 +120,16 @@ impl Desired {
     /// This node is no member, or the uplink cannot carry pods. What is wrong with single peers is in
     /// [`Desired::peers`] and keeps nobody else waiting.
     pub fn build(settings: &Settings, uplink: &Uplink, cluster: &Cluster) -> Result<Self, DesiredError> {
+        Self::part(settings, uplink, cluster, Beside::Nobody)
+    }
+
+    /// The same of a part of a cluster: the node itself, and some of the others.
+    pub(super) fn part(
+        settings: &Settings,
+        uplink: &Uplink,
+        cluster: &Cluster,
+        beside: Beside,
+    ) -> Result<Self, DesiredError> {
         let me =
             cluster.member(&settings.node).ok_or_else(|| DesiredError::NotMember(settings.node.clone()))?;
         let mtu = |source| DesiredError::Mtu { uplink: uplink.name.clone(), bytes: uplink.mtu.0, source };
@@ -141,7 +151,8 @@ impl Desired {
         };
         let others = cluster.nodes.iter().filter(|node| node.name != settings.node);
         let peers = others.map(|node| work.peer(node)).collect();
-        let device = (!work.fdb.is_empty()).then(|| vxlan(settings, uplink, me, pod_mtu));
+        let tunnelled = beside == Beside::Tunnelled || !work.fdb.is_empty();
+        let device = tunnelled.then(|| vxlan(settings, uplink, me, pod_mtu));
         let filter = TunnelFilter { underlay: uplink.underlay(), vni: settings.vni, port: settings.port };
         let Work { hops, routes, neighbours, fdb, .. } = work;
         let tunnel = device.map(|device| Tunnel {
@@ -180,6 +191,13 @@ impl Desired {
         })
     }
 
+    /// Whether any of `cluster`'s nodes is reached through a tunnel.
+    pub(super) fn tunnels(settings: &Settings, uplink: &Uplink, cluster: &Cluster) -> bool {
+        let tunnelled = |node: &Member, dst: &IpNetwork| way(settings, uplink, node, *dst) == Ok(Way::Vxlan);
+        let mut others = cluster.nodes.iter().filter(|node| node.name != settings.node);
+        others.any(|node| node.subnets.iter().any(|dst| tunnelled(node, dst)))
+    }
+
     /// The peer that `step` serves, so that a refusal can name it.
     #[must_use]
     pub fn peer_of(&self, cluster: &Cluster, step: &Step) -> Option<NodeName> {
@@ -199,6 +217,15 @@ impl Desired {
     }
 }
 
+/// Who is there beside the nodes that a [`Desired`] is built of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Nobody that matters: only what they need is there.
+    Nobody,
+    /// Somebody who needs the tunnel, so that it is there.
+    Tunnelled,
+}
+
 struct Work<'a> {
     settings: &'a Settings,
     uplink: &'a Uplink,
@@ -216,7 +243,7 @@ impl Work<'_> {
         let mut direct = None;
         let mut tunnelled = [None, None];
         for dst in &node.subnets {
-            let way = self.way(node, *dst);
+            let way = way(self.settings, self.uplink, node, *dst);
             let hop = match way {
                 Ok(Way::Direct) => *direct.get_or_insert_with(|| self.direct_hop(node)),
                 Ok(Way::Vxlan) => {
@@ -236,29 +263,6 @@ impl Work<'_> {
         Peer { name: node.name.clone(), address: node.address, reach, problem }
     }
 
-    fn way(&self, node: &Member, dst: IpNetwork) -> Result<Way, PeerProblem> {
-        let address = node.address;
-        let on_link = self.uplink.is_on_link(address);
-        // The kernel takes an IPv6 gateway for an IPv4 route, but not the other way round.
-        let same_family = dst.is_ipv4() || address.is_ipv6();
-        let direct = match self.settings.backend {
-            Backend::Vxlan => false,
-            Backend::Auto => on_link && same_family,
-            Backend::Direct if !on_link => {
-                return Err(PeerProblem::NotOnLink { address, uplink: self.uplink.name.clone() });
-            }
-            Backend::Direct if !same_family => return Err(PeerProblem::Ipv6ThroughIpv4 { address }),
-            Backend::Direct => true,
-        };
-        if direct {
-            Ok(Way::Direct)
-        } else if address.is_ipv4() == self.uplink.local.is_ipv4() {
-            Ok(Way::Vxlan)
-        } else {
-            Err(PeerProblem::OtherFamily { local: self.uplink.local, address })
-        }
-    }
-
     fn direct_hop(&mut self, node: &Member) -> usize {
         self.hops.push(Hop { gateway: node.address, link: self.uplink.name.clone() });
         self.hops.len() - 1
@@ -276,6 +280,29 @@ impl Work<'_> {
 enum Way {
     Direct,
     Vxlan,
+}
+
+fn way(settings: &Settings, uplink: &Uplink, node: &Member, dst: IpNetwork) -> Result<Way, PeerProblem> {
+    let address = node.address;
+    let on_link = uplink.is_on_link(address);
+    // The kernel takes an IPv6 gateway for an IPv4 route, but not the other way round.
+    let same_family = dst.is_ipv4() || address.is_ipv6();
+    let direct = match settings.backend {
+        Backend::Vxlan => false,
+        Backend::Auto => on_link && same_family,
+        Backend::Direct if !on_link => {
+            return Err(PeerProblem::NotOnLink { address, uplink: uplink.name.clone() });
+        }
+        Backend::Direct if !same_family => return Err(PeerProblem::Ipv6ThroughIpv4 { address }),
+        Backend::Direct => true,
+    };
+    if direct {
+        Ok(Way::Direct)
+    } else if address.is_ipv4() == uplink.local.is_ipv4() {
+        Ok(Way::Vxlan)
+    } else {
+        Err(PeerProblem::OtherFamily { local: uplink.local, address })
+    }
 }
 
 /// The gateway behind the tunnel for a subnet of `node`: for IPv4 the subnet's base address, for IPv6 the

@@ -25,6 +25,21 @@ const FIRST_NEXTHOP: u32 = 0x4600_0000;
 /// number of objects.
 #[must_use]
 pub fn diff(want: &Desired, have: &Snapshot) -> Vec<Step> {
+    plan(want, have).steps
+}
+
+/// What is to be done, and what is known once it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// Numbers of the nexthop objects of [`Desired::hops`], in that order.
+    pub nexthops: Vec<u32>,
+}
+
+/// The same as [`diff`], with the numbers that the nexthop objects have or get.
+#[must_use]
+pub fn plan(want: &Desired, have: &Snapshot) -> Plan {
     let mut work = Diff::new(want, have);
     let tunnel = want.tunnel.as_ref();
     work.filter(tunnel);
@@ -45,7 +60,7 @@ pub fn diff(want: &Desired, have: &Snapshot) -> Vec<Step> {
     work.stale_links();
     work.stale_senders(tunnel);
     work.steps.append(&mut work.away);
-    work.steps
+    Plan { steps: work.steps, nexthops: hops }
 }
 
 struct Diff<'a> {

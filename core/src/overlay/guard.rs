@@ -106,13 +106,7 @@ impl Guard {
         if health == Health::Good {
             self.held.retain(|_, since| now.saturating_sub(*since) < self.rule.confirm);
         }
-        let taken = Taken::by(listed);
-        let kept: Vec<Member> = in_use
-            .nodes
-            .iter()
-            .filter(|node| self.held.contains_key(&node.name) && taken.leaves_room_for(node))
-            .cloned()
-            .collect();
+        let kept = if self.held.is_empty() { Vec::new() } else { self.kept(&in_use, listed) };
         if kept.len() < self.held.len() {
             let kept: HashSet<&NodeName> = kept.iter().map(|node| &node.name).collect();
             self.held.retain(|name, _| kept.contains(name));
@@ -128,6 +122,14 @@ impl Guard {
         let cluster = if *cluster == *in_use { in_use } else { cluster };
         self.in_use = Some(Arc::clone(&cluster));
         Verdict { cluster, held }
+    }
+
+    /// Of those that are held, whoever is in nobody's way.
+    fn kept(&self, in_use: &Cluster, listed: &Cluster) -> Vec<Member> {
+        let taken = Taken::by(listed);
+        let nodes = in_use.nodes.iter();
+        let kept = nodes.filter(|node| self.held.contains_key(&node.name) && taken.leaves_room_for(node));
+        kept.cloned().collect()
     }
 
     /// Whoever is newly missing is held or dropped.

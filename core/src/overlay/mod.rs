@@ -10,6 +10,7 @@ pub mod peer;
 pub mod desired;
 pub mod snapshot;
 pub mod diff;
+pub mod settled;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 

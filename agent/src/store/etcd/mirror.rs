@@ -24,6 +24,16 @@ pub(super) struct Mirror {
     held: BTreeMap<String, Held>,
     /// What it held until a moment ago, and until when that is worked with.
     gone: BTreeMap<String, (Entry, Instant)>,
+    since: Since,
+}
+
+/// What became of the entries since somebody asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Since {
+    /// Those of these names are new, all others as they were.
+    Joined(Vec<String>),
+    /// More than that.
+    More,
 }
 
 #[derive(Debug, Clone)]
@@ -54,7 +64,14 @@ pub(super) struct Seen<'a> {
 
 impl Mirror {
     pub(super) const fn new(cluster: u64, revision: i64) -> Self {
-        Self { revision, cluster, network: None, held: BTreeMap::new(), gone: BTreeMap::new() }
+        Self {
+            revision,
+            cluster,
+            network: None,
+            held: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            since: Since::More,
+        }
     }
 
     pub(super) fn put(&mut self, seen: &Seen<'_>) {
@@ -67,9 +84,27 @@ impl Mirror {
                 created: seen.created,
             });
             let claim = Claim { modified: seen.modified, lease: seen.lease };
-            self.gone.remove(name);
+            let was_gone = self.gone.remove(name).is_some();
+            let before = self.held.get(name).map(|held| &held.entry);
+            match &mut self.since {
+                _ if before == Some(&entry) && !was_gone => {}
+                Since::Joined(names) if before.is_none() && !was_gone && entry.is_ok() => {
+                    names.push(name.to_owned());
+                }
+                since => *since = Since::More,
+            }
             self.held.insert(name.to_owned(), Held { entry, claim });
         }
+    }
+
+    /// What became of the entries since this was asked last.
+    pub(super) fn since(&mut self) -> Since {
+        std::mem::replace(&mut self.since, Since::Joined(Vec::new()))
+    }
+
+    /// The entry of this name.
+    pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.held.get(name)?.entry.as_ref().ok()
     }
 
     pub(super) fn delete(&mut self, key: &str, now: Instant) {
@@ -79,11 +114,13 @@ impl Mirror {
             && let Some(Held { entry: Ok(entry), .. }) = self.held.remove(name)
         {
             self.gone.insert(name.to_owned(), (entry, now + GRACE));
+            self.since = Since::More;
         }
     }
 
     /// Takes the place of `older`: what only that has vanished meanwhile.
     pub(super) fn succeed(&mut self, older: Self, now: Instant) {
+        self.since = Since::More;
         self.gone = older.gone;
         self.gone.retain(|name, _| !self.held.contains_key(name));
         self.miss(older.held.into_values().filter_map(|held| held.entry.ok()), now);
@@ -94,6 +131,7 @@ impl Mirror {
         for entry in known {
             let name = entry.key.to_string();
             if !self.held.contains_key(&name) {
+                self.since = Since::More;
                 self.gone.insert(name, (entry, now + GRACE));
             }
         }
@@ -155,6 +193,26 @@ mod tests {
         mirror.delete("subnets/10.5.1.0-24", Instant::now());
         mirror.delete("config", Instant::now());
         assert_eq!((mirror.claim(key), mirror.network()), (None, None));
+    }
+
+    #[test]
+    fn only_those_that_join_are_told_by_name() {
+        let value = r#"{"PublicIP":"192.0.2.1","BackendType":"host-gw"}"#;
+        let mut mirror = Mirror::new(1, 1);
+        assert_eq!(mirror.since(), Since::More, "nobody asked before");
+        mirror.put(&seen("subnets/10.5.1.0-24", value, 2));
+        mirror.put(&seen("subnets/10.5.1.0-24", value, 3));
+        assert_eq!(mirror.since(), Since::Joined(vec!["10.5.1.0-24".to_owned()]));
+        mirror.put(&seen("subnets/10.5.1.0-24", value, 4));
+        assert_eq!(mirror.since(), Since::Joined(vec![]), "the same again");
+        assert!(mirror.entry("10.5.1.0-24").is_some() && mirror.entry("10.5.2.0-24").is_none());
+        mirror.put(&seen("subnets/10.5.2.0-24", value, 5));
+        mirror.put(&seen("subnets/10.5.1.0-24", "", 6));
+        assert_eq!(mirror.since(), Since::More, "another value");
+        mirror.delete("subnets/10.5.1.0-24", Instant::now());
+        assert_eq!(mirror.since(), Since::More);
+        mirror.put(&seen("subnets/10.5.1.0-24", value, 7));
+        assert_eq!(mirror.since(), Since::More, "it is back");
     }
 
     #[test]

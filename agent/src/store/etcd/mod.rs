@@ -29,7 +29,7 @@ use crate::status::chain;
 use crate::{facts, in_use, store::etcd::fault::Fault};
 
 use memory::Memory;
-use mirror::Mirror;
+use mirror::{Mirror, Since};
 use news::News;
 
 /// First wait after a session that failed; doubles up to [`RETRY_MOST`].
@@ -102,6 +102,18 @@ struct Follower {
     news: News,
     /// How often this node's entry was changed lately.
     pacing: Pacing,
+    /// What was handed on last, and what it was made of beside the entries; kept where none was leaving.
+    drawn: Option<(Basis, Roster)>,
+}
+
+/// What a cluster is made of beside the entries.
+#[derive(Debug, PartialEq)]
+struct Basis {
+    network: Network,
+    settings: Settings,
+    offer: Offer,
+    previous: Option<SubnetKey>,
+    key: SubnetKey,
 }
 
 impl Follower {
@@ -130,6 +142,7 @@ impl Follower {
             lost: None,
             news: News::default(),
             pacing: Pacing::default(),
+            drawn: None,
         }
     }
 
@@ -245,9 +258,8 @@ impl Follower {
 
     /// Hands the cluster on, as a node with the subnets of `key` sees it.
     fn publish(&mut self, (network, settings): (&Network, &Settings), me: &Me, key: SubnetKey) {
+        let Some(roster) = self.draw((network, settings), me, key) else { return };
         let Some(mirror) = &self.mirror else { return };
-        let present = (mirror.entries(), mirror.leaving(Instant::now()));
-        let Some(roster) = Roster::of((network, settings), (me, key), present) else { return };
         let mut left_out: Vec<String> = mirror.strangers().map(ToString::to_string).collect();
         left_out.extend(roster.rejected.iter().map(ToString::to_string));
         if left_out.len() > NAMED {
@@ -257,7 +269,7 @@ impl Follower {
         }
         let alarm = self.lost_to(key);
         self.state.send_if_modified(|state| {
-            let same_cluster = state.cluster.as_deref() == Some(&roster.cluster);
+            let same_cluster = state.cluster.as_ref() == Some(&roster.cluster);
             let same = same_cluster
                 && state.settings.as_ref() == Some(settings)
                 && state.alarm == alarm
@@ -265,7 +277,7 @@ impl Follower {
                 && state.error == self.trouble;
             if !same_cluster {
                 tracing::info!(store = "etcd", nodes = roster.cluster.nodes.len(), "cluster read");
-                state.cluster = Some(roster.cluster.into());
+                state.cluster = Some(roster.cluster);
             }
             state.loaded = Some(SystemTime::now());
             state.settings = Some(settings.clone());
@@ -274,6 +286,39 @@ impl Follower {
             state.error.clone_from(&self.trouble);
             !same
         });
+    }
+
+    /// The cluster that the entries add up to. Where nothing but new entries came since the last, they join it.
+    fn draw(
+        &mut self,
+        (network, settings): (&Network, &Settings),
+        me: &Me,
+        key: SubnetKey,
+    ) -> Option<Roster> {
+        let mirror = self.mirror.as_mut()?;
+        let since = mirror.since();
+        let now = Instant::now();
+        let leaves = mirror.leaving(now).next().is_some();
+        let basis = Basis {
+            network: network.clone(),
+            settings: settings.clone(),
+            offer: me.offer.clone(),
+            previous: me.previous,
+            key,
+        };
+        let known = self.drawn.take().filter(|(of, _)| *of == basis && !leaves);
+        let joined = match (known, since) {
+            (Some((_, known)), Since::Joined(names)) if names.is_empty() => Some(known),
+            (Some((_, known)), Since::Joined(names)) => {
+                let new: Option<Vec<&Entry>> = names.iter().map(|name| mirror.entry(name)).collect();
+                new.and_then(|new| known.join((network, settings), me, &new, mirror.entries()))
+            }
+            _ => None,
+        };
+        let present = (mirror.entries(), mirror.leaving(now));
+        let roster = joined.or_else(|| Roster::of((network, settings), (me, key), present))?;
+        self.drawn = (!leaves).then(|| (basis, roster.clone()));
+        Some(roster)
     }
 
     /// The alarm that goes with the subnets of `key`.

@@ -102,3 +102,35 @@ proptest! {
         prop_assert_eq!(any, !found.is_empty());
     }
 }
+
+proptest! {
+    /// Replacing a part says what checking the whole says.
+    #[test]
+    fn a_part_that_is_replaced_is_checked_as_in_the_whole(
+        count in 1u8..6,
+        range in (0usize..6, 0usize..6),
+        new in prop::collection::vec((0u8..9, 1u8..9, 0u8..9, prop_oneof![Just(24), Just(23), Just(8)]), 0..3),
+    ) {
+        let make = |(name, address, subnet, prefix): (u8, u8, u8, u8)| {
+            let subnet = format!("10.244.{subnet}.0/{prefix}");
+            node(&format!("n{name}"), &format!("192.0.2.{address}"), &[&subnet])
+        };
+        let mut nodes: Vec<RawNode> = (1..=count).map(|i| make((i, i, i, 24))).collect();
+        let cluster = Cluster::check(&raw(nodes.clone())).unwrap();
+        let (start, end) = (range.0.min(range.1).min(nodes.len()), range.0.max(range.1).min(nodes.len()));
+        let new: Vec<RawNode> = new.into_iter().map(make).collect();
+        let spliced = cluster.splice(start..end, &new);
+        nodes.splice(start..end, new);
+        prop_assert_eq!(spliced, Cluster::check(&raw(nodes)).ok());
+    }
+}
+
+#[test]
+fn many_new_nodes_are_checked_with_all() {
+    let cluster = Cluster::check(&raw(vec![node("n1", "192.0.2.1", &["10.244.1.0/24"])])).unwrap();
+    let new =
+        |i: usize| node(&format!("x{i}"), &format!("192.0.3.{i}"), &[&format!("10.244.{}.0/24", 100 + i)]);
+    let new: Vec<RawNode> = (0..=SPLICED).map(new).collect();
+    assert!(cluster.splice(1..1, &new[1..]).is_some() && cluster.splice(1..1, &new).is_none());
+    assert!(cluster.splice(0..2, &[]).is_none() && cluster.splice(2..2, &[]).is_none(), "no such nodes");
+}

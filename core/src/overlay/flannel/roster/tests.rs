@@ -189,7 +189,53 @@ fn a_large_network_is_a_large_cluster() {
     assert_eq!((roster.cluster.nodes.len(), roster.rejected), (20_001, vec![]));
 }
 
+#[test]
+fn a_node_like_others_joins_alone() {
+    let entries = [("10.5.2.0-24", 2), ("10.5.4.0-24", 4), ("10.5.3.0-24", 3)]
+        .map(|(key, n)| entry(key, &format!("192.0.2.{n}"), i64::from(n), n));
+    let entries = [entries[0].clone(), entries[2].clone(), entries[1].clone()];
+    let me = Me { offer: offer("192.0.2.1", 1), previous: None, pods: Pods::None };
+    let (network, settings) = (network(""), settings(Backend::Vxlan));
+    let joined = roster(&entries[..2]).join((&network, &settings), &me, &[&entries[2]], entries.iter());
+    assert_eq!(joined, Some(roster(&entries)));
+    // One that is older than what is there may have come first.
+    let joined = roster(&entries[1..]).join((&network, &settings), &me, &[&entries[0]], entries.iter());
+    assert_eq!(joined, None);
+}
+
 proptest! {
+    /// Whoever joins one by one makes the same cluster as all at once.
+    #[test]
+    fn joining_is_as_having_been_there(
+        raw in prop::collection::vec((0u8..12, 22u8..26, 1u8..20, 0u8..20, any::<bool>()), 1..12),
+        many in 1usize..4,
+    ) {
+        let mut entries: Vec<Entry> = Vec::new();
+        for (i, (block, prefix, ip, mac, named)) in (1i64..).zip(raw) {
+            let net: ipnetwork::Ipv4Network = format!("10.5.{block}.0/{prefix}").parse().unwrap();
+            let mut new = entry(&format!("{}-{prefix}", net.network()), &format!("192.0.2.{ip}"), i, mac);
+            if named && let Ok(offer) = &mut new.offer {
+                offer.node = Some(format!("n{}", ip / 2).parse().unwrap());
+            }
+            if entries.iter().all(|entry| entry.key != new.key) {
+                entries.push(new);
+            }
+        }
+        let (network, settings) = (network(""), settings(Backend::Vxlan));
+        let offer = Offer { node: Some("n1".parse().unwrap()), ..offer("192.0.2.1", 1) };
+        let me = Me { offer, previous: None, pods: Pods::None };
+        let mut known = roster(&[]);
+        let mut count = 0;
+        while count < entries.len() {
+            let next = (count + many).min(entries.len());
+            let new: Vec<&Entry> = entries[count..next].iter().collect();
+            let joined = known.join((&network, &settings), &me, &new, entries[..next].iter());
+            known = roster(&entries[..next]);
+            prop_assert_eq!(joined.as_ref().unwrap_or(&known), &known);
+            count = next;
+        }
+    }
+
     /// Whatever is in the store: this node keeps its subnet, no two members share an address, and every
     /// entry is a member or named.
     #[test]
