@@ -380,6 +380,56 @@ fn changes_that_are_refused_are_made_again() {
     });
 }
 
+/// Without leave to write a node still is part of a network of Flatnet's nodes: its tunnel follows from its name.
+#[test]
+fn a_node_that_may_not_be_written_to_says_so_and_works() {
+    let mut all = KubeNodes::prepare("aa");
+    all.api.fail(|faults| faults.patch_code = Some(403));
+    all.start_agents();
+    for i in 1..=2 {
+        left_out(all.node(i), "this node cannot be written to: 403");
+        wait(all.node(i), "both nodes", |status| {
+            status["ready"] == true && status["store"]["nodes"] == 2 && status["store"]["error"].is_null()
+        });
+    }
+    let (from, to) = (all.pod(1, "pod1"), all.pod(2, "pod2"));
+    all.reaches(&from.0, &to);
+    assert!(all.api.count("patch", 403) < 10, "what will not go by itself is not asked for again and again");
+    all.api.fail(|faults| faults.patch_code = None);
+    for (i, name) in [(1, "n1"), (2, "n2")] {
+        wait_for("annotations", all.node(i), || all.api.annotation(name, "backend-data").is_some());
+        wait(all.node(i), "nothing wrong", |status| status["store"]["leftOut"].is_null());
+    }
+}
+
+/// Whoever else writes the same annotations does not make the agent race it.
+#[test]
+fn two_that_fight_over_a_node_do_not_flood_the_api_server() {
+    let mut all = KubeNodes::prepare("a");
+    all.start_agents();
+    let ours = wait_until("annotations", LATER, || all.api.annotation("n1", "backend-data")).unwrap();
+    let spoil = || {
+        all.api.change_node("n1", |node| {
+            let theirs = "{\"VNI\":1,\"VtepMAC\":\"7a:5d:0b:21:c4:9e\"}";
+            node["metadata"]["annotations"]["flannel.alpha.coreos.com/backend-data"] = theirs.into();
+        });
+    };
+    let fought = wait_until("a complaint", LATER, || {
+        if all.api.annotation("n1", "backend-data").as_ref() == Some(&ours) {
+            spoil();
+        }
+        let status = all.node(1).status();
+        status["store"]["leftOut"]
+            .to_string()
+            .contains("keeps changing this node's annotations")
+            .then_some(())
+    });
+    assert!(fought.is_ok(), "{:#}\n{}", all.node(1).status(), all.node(1).log());
+    assert!(all.api.count("patch", 200) < 100);
+    wait(all.node(1), "peace", |status| status["store"]["leftOut"].is_null());
+    assert_eq!(all.api.annotation("n1", "backend-data"), Some(ours));
+}
+
 /// Deleted and registered again under the same name, with another subnet: whoever runs there keeps its
 /// address, and who is added has a new one.
 #[test]
@@ -483,6 +533,7 @@ fn heartbeats_of_thousands_of_nodes_wake_nobody() {
     let (_, before) = costs(all.node(1));
     all.node_mut(1).stop();
     add_workers(&all, NODES);
+    all.api.fail(|faults| faults.expired_pages = 1);
     all.node_mut(1).start();
     let node = all.node(1);
     wait(node, "all nodes", |status| {
@@ -491,6 +542,7 @@ fn heartbeats_of_thousands_of_nodes_wake_nobody() {
             && status["pid"].as_u64() == Some(node.pid().into())
     });
     assert_eq!(node.status()["store"]["leftOut"], Value::Null);
+    assert_eq!(all.api.count("list", 410), 1, "a list whose rest expired is begun again");
     let routes = oracle::command(node.ns(), "ip route show proto 70");
     assert_eq!(routes.lines().filter(|line| line.contains("nhid")).count(), usize::try_from(NODES).unwrap());
     // The rest of what starting brings.

@@ -2,7 +2,6 @@
 //! gives it, and no more, works.
 #![expect(clippy::unwrap_used, reason = "a failed test is what a panic here means")]
 
-use flatnet_tests::agent::AgentNode;
 use flatnet_tests::kubernetes::KubeNodes;
 use flatnet_tests::{manifest, program, tool};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -156,41 +155,30 @@ fn the_shipped_configuration_and_the_init_step_work() {
     assert!(bin.join("flatnet").exists() && bin.join("loopback").exists());
 }
 
-/// As a runtime starts the container: the capabilities of the manifest, a read-only `/proc/sys`, the host's
-/// below `/mnt`, where the manifest mounts it.
+/// As a runtime starts the container: the manifest's configuration and capabilities, a service account, a
+/// read-only `/proc/sys` and the host's below `/mnt`, where the manifest mounts it.
 #[test]
 fn an_agent_with_what_the_manifest_gives_it_makes_the_network() {
     let pod = pod();
     let container = &pod.containers[0];
-    let (_, added) = capabilities(container);
-    let added: Vec<String> = added.iter().map(|name| format!("+{}", name.to_lowercase())).collect();
-    let settings = container.volume_mounts.iter().flatten().find(|mount| mount.name == "settings").unwrap();
-    let at = &settings.mount_path;
-    assert!(at.starts_with("/mnt/"), "{at}");
-    let script = format!(
-        "mount -t tmpfs tmpfs /mnt && mkdir -p {at} && mount --bind /proc/sys/net {at} && \
-         mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
-         ! echo 0 2>/dev/null >/proc/sys/net/ipv4/ip_forward && \
-         exec setpriv --bounding-set=-all,{} --no-new-privs \"$@\"",
-        added.join(",")
-    );
     let mut all = KubeNodes::prepare("aa");
-    let forwarding = |node: &AgentNode| {
-        let read = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
-        node.ns().run(read).unwrap().unwrap()
-    };
-    for node in &mut all.nodes {
+    for i in 1..=2 {
+        all.configure_as_shipped(i);
+        let wrapper = as_container(container, &all, i);
+        let node = all.node_mut(i);
         let off = || std::fs::write("/proc/sys/net/ipv4/ip_forward", "0");
         node.ns().run(off).unwrap().unwrap();
-        node.start_through(&["unshare", "--mount", "sh", "-c", &script, "sh"]);
+        node.start_through(&wrapper.iter().map(String::as_str).collect::<Vec<_>>());
     }
     for node in &all.nodes {
         node.wait_ready();
-        assert_eq!(forwarding(node), "1\n");
+        let read = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
+        assert_eq!(node.ns().run(read).unwrap().unwrap(), "1\n");
         let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
         // CAP_NET_ADMIN is bit 12, CAP_SYS_ADMIN bit 21 (linux/capability.h).
         assert_eq!(u64::from_str_radix(effective, 16).unwrap(), 1 << 12 | 1 << 21);
+        assert!(node.state.join("net.d/10-flatnet.conflist").exists(), "{}", node.log());
         for probe in [&container.liveness_probe, &container.readiness_probe] {
             let get = probe.as_ref().unwrap().http_get.clone().unwrap();
             assert_eq!(serde_json::to_value(&get.port).unwrap(), 9473);
@@ -200,4 +188,40 @@ fn an_agent_with_what_the_manifest_gives_it_makes_the_network() {
     }
     let (from, to) = (all.pod(1, "pod1"), all.pod(2, "pod2"));
     all.reaches(&from.0, &to);
+}
+
+/// What starts a program as the container is started on node `i`.
+fn as_container(container: &Container, all: &KubeNodes, i: usize) -> Vec<String> {
+    let (_, added) = capabilities(container);
+    let added: Vec<String> = added.iter().map(|name| format!("+{}", name.to_lowercase())).collect();
+    let settings = container.volume_mounts.iter().flatten().find(|mount| mount.name == "settings").unwrap();
+    let at = &settings.mount_path;
+    assert!(at.starts_with("/mnt/"), "{at}");
+    let variable = &container.env.as_ref().unwrap()[0];
+    assert_eq!(variable.value_from.as_ref().unwrap().field_ref.as_ref().unwrap().field_path, "spec.nodeName");
+    let account = "/run/secrets/kubernetes.io/serviceaccount";
+    let dir = all.dir.path().display();
+    let script = format!(
+        "mount -t tmpfs tmpfs /mnt && mkdir -p {at} && mount --bind /proc/sys/net {at} && \
+         mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
+         mount -t tmpfs tmpfs /run && mkdir -p {account} && \
+         cp {dir}/token {account}/token && cp {dir}/ca.pem {account}/ca.crt && echo -n x >{account}/namespace && \
+         ! echo 0 2>/dev/null >/proc/sys/net/ipv4/ip_forward && \
+         exec setpriv --bounding-set=-all,{} --no-new-privs \"$@\"",
+        added.join(",")
+    );
+    let host = all.host.v4().unwrap();
+    let words = [
+        "env",
+        &format!("{}=n{i}", variable.name),
+        &format!("KUBERNETES_SERVICE_HOST={host}"),
+        "KUBERNETES_SERVICE_PORT=6443",
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+    ];
+    words.map(str::to_owned).to_vec()
 }

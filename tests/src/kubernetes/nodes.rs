@@ -8,6 +8,7 @@ use netns_fixtures::{Fabric, NetNs, Node, Segment};
 use super::ApiServer;
 use crate::agent::{AgentNode, SOON};
 use crate::etcd::Certificates;
+use crate::manifest;
 
 /// Nodes, the API server, and what joins them.
 #[derive(Debug)]
@@ -77,6 +78,19 @@ impl KubeNodes {
             node.state.display(),
             self.dir.path().join("kubeconfig").display()
         ));
+    }
+
+    /// Writes node `i`'s configuration as the manifest has it, but for the directories.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn configure_as_shipped(&self, i: usize) {
+        let (node, shipped) = (self.node(i), manifest::object("ConfigMap"));
+        let directory = node.state.join("net.d");
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let text = shipped["data"]["agent.yaml"].as_str().expect("text");
+        let text = text.replace("/host/etc/cni/net.d", &directory.display().to_string());
+        node.configure_with(&format!("{text}\nstateDir: {}\n", node.state.display()));
     }
 
     /// Node `i` registers with the API server.

@@ -31,6 +31,8 @@ pub struct Faults {
     pub conflicts: u32,
     /// Every request is answered with this code.
     pub code: Option<u16>,
+    /// Every patch is answered with this code.
+    pub patch_code: Option<u16>,
     /// Of a list only the first page is given; the rest has expired (410). So many times.
     pub expired_pages: u32,
     /// A watch from too long ago is answered with 410, not with an event that says 410.
@@ -152,6 +154,9 @@ impl World {
         let uid = &patch["metadata"]["uid"];
         if !uid.is_null() && *uid != node["metadata"]["uid"] {
             return refusal(422, "metadata.uid: Invalid value: field is immutable");
+        }
+        if let Some(code) = self.faults.patch_code {
+            return refusal(code, "as the test wants it");
         }
         if self.faults.conflicts > 0 {
             self.faults.conflicts -= 1;

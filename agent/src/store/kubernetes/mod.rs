@@ -38,6 +38,8 @@ const RETRY_LEAST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(20);
 /// A session that held so long was a good one.
 const HELD: Duration = Duration::from_secs(10);
+/// So many sessions in a row that end as expected are not as expected.
+const WORRYING: u32 = 4;
 /// Nodes that are left out are named up to so many, then counted.
 const NAMED: usize = 20;
 
@@ -63,7 +65,7 @@ pub(crate) async fn follow(
             () = stop.requested() => return Ok(()),
         };
         failures = if start.elapsed() > HELD { 0 } else { failures.saturating_add(1) };
-        follower.note_fault(&fault);
+        follower.note_fault(&fault, failures);
         let full = RETRY_LEAST.saturating_mul(1 << failures.min(16)).min(RETRY_MOST);
         // Half to all of it, so that the nodes of a cluster do not all come at once.
         let pause = full.mul_f64(0.5 + 0.5 * random_fraction());
@@ -125,9 +127,9 @@ impl Follower {
         }
     }
 
-    fn note_fault(&mut self, fault: &Fault) {
+    fn note_fault(&mut self, fault: &Fault, failures: u32) {
         self.stale |= fault.stale;
-        if fault.expected {
+        if fault.expected && failures < WORRYING {
             tracing::info!(store = "kubernetes", "{fault}; all nodes are read again");
             return;
         }
@@ -212,14 +214,16 @@ impl Follower {
         };
         self.mirror.add_former(&mut roster.cluster, key);
         left_out.extend(roster.rejected.iter().map(say_rejected));
+        // First, for it is about this node.
+        left_out.splice(..0, self.refused.clone());
         if left_out.len() > NAMED {
             let more = left_out.len() - NAMED;
             left_out.truncate(NAMED);
             left_out.push(format!("and {more} more nodes are left out"));
         }
-        let error = self.trouble.clone().or_else(|| self.refused.clone());
-        if let Some(text) = &self.trouble {
-            self.say(&text.clone());
+        let error = self.trouble.clone();
+        if let Some(text) = &error {
+            self.say(text);
         }
         self.state.send_if_modified(|state| {
             let same_cluster = state.cluster.as_deref() == Some(&roster.cluster);
