@@ -107,6 +107,39 @@ fn nodes_of_flatnet_and_of_flannel_share_a_network() {
     all.reaches(&pods[2].0, &pods[0]);
 }
 
+/// Both families of pods, over nodes that have IPv4 only.
+#[test]
+fn nodes_with_two_subnets_have_pods_of_both_families() {
+    let mut all = KubeNodes::prepare("ab");
+    for i in 1..=2 {
+        let network = "{ Network: 10.244.0.0/16, EnableIPv6: true, IPv6Network: \"fd00:10:244::/48\", \
+                       Backend: { Type: vxlan } }";
+        all.configure(i, network, "");
+        all.api.delete_node(&format!("n{i}"));
+        all.register(i, &[&format!("10.244.{i}.0/24"), &format!("fd00:10:244:{i}::/64")]);
+    }
+    all.start_agents();
+    (1..=2).for_each(|i| wait(all.node(i), "both nodes", |status| status["store"]["nodes"] == 2));
+    let pod = |i: usize| -> (NetNs, Vec<IpAddr>) {
+        let ns = NetNs::new().unwrap();
+        let result = all.node(i).plugin("ADD", &format!("pod{i}"), &ns);
+        let addresses = result["ips"].as_array().unwrap().iter().map(|ip| {
+            let text = ip["address"].as_str().unwrap();
+            text.split('/').next().unwrap().parse().unwrap()
+        });
+        (ns, addresses.collect())
+    };
+    let (from, to) = (pod(1), pod(2));
+    assert_eq!(to.1.iter().filter(|ip| ip.is_ipv6()).count(), 1, "{:?}", to.1);
+    for ip in to.1 {
+        assert!(Ping::to(ip).send(&from.0, SOON).is_ok(), "{ip}\n{}", all.node(1).log());
+    }
+    assert!(
+        all.api.annotation("n1", "public-ipv6").is_none(),
+        "no address of a family that the node has not"
+    );
+}
+
 /// What is asked of the API server is what the shipped manifest allows, and nothing less is allowed.
 #[test]
 fn the_shipped_role_allows_what_is_asked_and_no_more() {

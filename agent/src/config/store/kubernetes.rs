@@ -88,7 +88,8 @@ impl RawKubernetesStore {
 #[cfg(all(test, feature = "kubernetes"))]
 mod tests {
     use super::super::super::tests::check;
-    use super::super::StoreConfig;
+    use super::super::{EtcdOverrides, RawStore, StoreConfig};
+    use super::*;
 
     #[test]
     fn a_network_is_all_that_is_needed_and_may_be_flannels_file() {
@@ -120,5 +121,23 @@ mod tests {
         assert!(e.contains("store.kubernetes.network: this node's backend.type is direct"), "{e}");
         let two = "store: { file: { path: /a }, kubernetes: { network: '{}' } }";
         assert!(check(two).unwrap_err().to_string().contains("file and kubernetes are both given"));
+    }
+
+    #[test]
+    fn a_network_by_flag_takes_the_place_of_another_store() {
+        let mut raw: RawStore = crate::yaml::read("file: { path: /c.yaml }").unwrap();
+        let over = KubernetesOverrides {
+            kubeconfig: Some("/k".into()),
+            network: Some(r#"{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}"#.to_owned()),
+        };
+        raw.merge(None, EtcdOverrides::default(), over);
+        let mut errors = Errors::default();
+        let Some(StoreConfig::Kubernetes(store)) = raw.check(Asked::default(), &mut errors) else { panic!() };
+        assert_eq!(store.kubeconfig, Some("/k".into()));
+        // A kubeconfig alone is of no use to another store.
+        let mut raw: RawStore = crate::yaml::read("file: { path: /c.yaml }").unwrap();
+        let over = KubernetesOverrides { kubeconfig: Some("/k".into()), network: None };
+        raw.merge(None, EtcdOverrides::default(), over);
+        assert!(matches!(raw.check(Asked::default(), &mut errors), Some(StoreConfig::File(_))));
     }
 }

@@ -13,6 +13,7 @@ use kube::client::ConfigExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::Instant;
 use tower::{BoxError, ServiceBuilder};
 
 use super::fault::Fault;
@@ -48,6 +49,8 @@ pub(super) struct Watch {
     lines: Pin<Box<dyn AsyncBufRead + Send>>,
     /// Of a line that has not come whole yet.
     line: Vec<u8>,
+    /// When the last line came whole.
+    heard: Instant,
 }
 
 /// What became of a change of ours.
@@ -142,7 +145,7 @@ impl Connection {
         ))?;
         let lines = in_time(self.client.request_stream(request)).await;
         let lines = lines.map_err(|e| Fault::from(e).at("watch nodes"))?;
-        Ok(Watch { lines: Box::pin(lines), line: Vec::new() })
+        Ok(Watch { lines: Box::pin(lines), line: Vec::new(), heard: Instant::now() })
     }
 
     /// Merges `patch` into the status of the node called `name`, and into its annotations.
@@ -166,11 +169,11 @@ impl Connection {
 }
 
 impl Watch {
-    /// The next line; `None` where the watch ended as a watch does. Cancel safe: what has come of a line
-    /// stays.
+    /// The next line; `None` where the watch ended as a watch does, or has been quiet for too long. Cancel
+    /// safe: what has come of a line stays, and so does the time since the one before.
     pub(super) async fn next(&mut self) -> Result<Option<WatchLine>, Fault> {
         let more = self.lines.read_until(b'\n', &mut self.line);
-        let Ok(result) = tokio::time::timeout(QUIET, more).await else { return Ok(None) };
+        let Ok(result) = tokio::time::timeout_at(self.heard + QUIET, more).await else { return Ok(None) };
         let fault = |text: &str| Fault::new(format!("watch nodes: {text}"));
         result.map_err(|e| fault(&chain(&e)))?;
         match self.line.last() {
@@ -178,6 +181,7 @@ impl Watch {
             Some(b'\n') => {
                 let line = read(&self.line).map_err(|fault| fault.at("watch nodes"));
                 self.line.clear();
+                self.heard = Instant::now();
                 line.map(Some)
             }
             Some(_) => Err(fault("cut in the middle of a line")),
@@ -200,7 +204,51 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::task::{Context, Poll};
+
+    use futures_util::AsyncRead;
+
     use super::*;
+
+    /// A connection on which nothing comes.
+    struct Silence;
+
+    impl AsyncRead for Silence {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncBufRead for Silence {
+        fn poll_fill_buf(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+            Poll::Pending
+        }
+
+        fn consume(self: Pin<&mut Self>, _: usize) {}
+    }
+
+    /// The session stops listening whenever it has something else to do: silence lasts all the same.
+    #[test]
+    fn a_watch_that_is_quiet_ends_however_often_one_stops_listening() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let heard = Instant::now() - QUIET + Duration::from_millis(300);
+            let mut watch = Watch { lines: Box::pin(Silence), line: Vec::new(), heard };
+            let mut interrupted = 0;
+            let ended = async {
+                loop {
+                    tokio::select! {
+                        heard = watch.next() => break heard,
+                        () = tokio::time::sleep(Duration::from_millis(20)) => interrupted += 1,
+                    }
+                }
+            };
+            let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+            assert!(matches!(ended, Ok(Ok(None))), "it goes on");
+            assert!(interrupted > 0);
+        });
+    }
 
     #[test]
     fn what_is_not_plain_is_escaped() {
