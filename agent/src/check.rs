@@ -17,6 +17,8 @@ pub(crate) fn run(overrides: Overrides) -> Result<(), String> {
         }
         #[cfg(feature = "etcd")]
         StoreConfig::Etcd(_) => format!("etcd at {} (not asked)", config.store),
+        #[cfg(feature = "kubernetes")]
+        StoreConfig::Kubernetes(_) => format!("Kubernetes by {} (not asked)", config.store),
     };
     let settings = &config.settings;
     output::say(&format!("good: node {}, backend {}, {store}", settings.node, settings.backend));

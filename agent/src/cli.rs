@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, EtcdOverrides, Overrides};
+use crate::config::{Config, EtcdOverrides, KubernetesOverrides, Overrides};
 use crate::install::args::{InstallArgs, UninstallArgs};
 use crate::{check, cleanup, daemon, install, output, view};
 
@@ -137,6 +137,8 @@ struct Settings {
     uplink_segment_size: Option<u32>,
     #[command(flatten)]
     etcd: Etcd,
+    #[command(flatten)]
+    kubernetes: Kubernetes,
     /// Seconds between two rounds of collecting what nobody uses any more; 0: never [default: 60]
     #[arg(long, env = "FLATNET_GC_INTERVAL", value_name = "SECONDS")]
     gc_interval: Option<f64>,
@@ -189,6 +191,17 @@ struct Etcd {
     etcd_lease_seconds: Option<u64>,
 }
 
+/// How to get at Kubernetes, where that is the store.
+#[derive(Debug, Args)]
+struct Kubernetes {
+    /// Where the API server is and who we are [default: as a pod's service account]
+    #[arg(long, env = "FLATNET_KUBERNETES_KUBECONFIG", value_name = "FILE")]
+    kubernetes_kubeconfig: Option<PathBuf>,
+    /// The pods' network, as flannel's net-conf.json
+    #[arg(long, env = "FLATNET_KUBERNETES_NETWORK", value_name = "JSON")]
+    kubernetes_network: Option<String>,
+}
+
 impl Etcd {
     fn overrides(self) -> EtcdOverrides {
         EtcdOverrides {
@@ -223,6 +236,10 @@ impl Settings {
             max_remove_share: self.max_remove_share,
             remove_confirm_seconds: self.remove_confirm_seconds,
             etcd: self.etcd.overrides(),
+            kubernetes: KubernetesOverrides {
+                kubeconfig: self.kubernetes.kubernetes_kubeconfig,
+                network: self.kubernetes.kubernetes_network,
+            },
             gc_interval: self.gc_interval,
             gc_grace: self.gc_grace,
             install_conf_dir: self.install_conf_dir,

@@ -19,10 +19,12 @@ use crate::yaml;
 
 mod store;
 
+#[cfg(feature = "kubernetes")]
+pub(crate) use store::KubernetesConfig;
 use store::RawStore;
 #[cfg(feature = "etcd")]
 pub(crate) use store::{EtcdConfig, Tls};
-pub(crate) use store::{EtcdOverrides, StoreConfig};
+pub(crate) use store::{EtcdOverrides, KubernetesOverrides, StoreConfig};
 
 /// Read where no other file is named, if it is there.
 const DEFAULT_FILE: &str = "/etc/flatnet/agent.yaml";
@@ -54,6 +56,7 @@ pub(crate) struct Overrides {
     pub(crate) remove_confirm_seconds: Option<u64>,
     pub(crate) uplink_segment_size: Option<u32>,
     pub(crate) etcd: EtcdOverrides,
+    pub(crate) kubernetes: KubernetesOverrides,
     pub(crate) gc_interval: Option<f64>,
     pub(crate) gc_grace: Option<u64>,
     pub(crate) install_conf_dir: Option<PathBuf>,
@@ -190,13 +193,7 @@ impl Config {
                 Err(_) => errors.keep("interface", text.parse().map(Interface::Name)),
             },
         };
-        let listen = match raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN) {
-            "off" => Some(None),
-            text => errors.keep(
-                "listen",
-                text.parse().map(Some).map_err(|_| format!("{text:?} is not ADDRESS:PORT or \"off\"")),
-            ),
-        };
+        let listen = errors.keep("listen", listen(raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN)));
         let backend = raw.backend.r#type.as_deref().unwrap_or("auto").parse::<Backend>();
         let backend = errors.keep("backend.type", backend);
         let vni = errors.keep("backend.vni", Vni::try_from(raw.backend.vni.unwrap_or(DEFAULT_VNI)));
@@ -219,16 +216,17 @@ impl Config {
         let gc = errors.keep("gc.interval", raw.gc.check());
         let install = state_dir.as_deref().map(|state_dir| raw.install.checked(state_dir));
         let install = install.and_then(|install| errors.keep("install", install));
+        let settings = (|| {
+            let peers_only = raw.backend.peers_only.unwrap_or(true);
+            let (node, backend, vni, port) = (node?, backend?, vni?, port?);
+            Some(Settings { node, backend, vni, port, peers_only, uplink_segment_size: segments? })
+        })();
+        let settings = settings
+            .zip(store.as_ref())
+            .and_then(|(settings, store)| errors.keep("store.kubernetes.network", store.decide(settings)));
         let checked = (|| {
             Some(Self {
-                settings: Settings {
-                    node: node?,
-                    backend: backend?,
-                    vni: vni?,
-                    port: port?,
-                    peers_only: raw.backend.peers_only.unwrap_or(true),
-                    uplink_segment_size: segments?,
-                },
+                settings: settings?,
                 interface: interface?,
                 state_dir: state_dir?,
                 listen: listen?,
@@ -278,6 +276,13 @@ impl RawInstall {
     }
 }
 
+fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "off" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| format!("{text:?} is not ADDRESS:PORT or \"off\"")),
+    }
+}
+
 fn segment_size(size: Option<u32>) -> Result<Option<u32>, String> {
     let range = SEGMENT_SIZE..=SEGMENT_SIZE_MAX;
     match size.filter(|size| !range.contains(size)) {
@@ -320,7 +325,7 @@ fn merge(mut raw: RawConfig, over: Overrides) -> RawConfig {
     raw.gc.grace = over.gc_grace.or(raw.gc.grace);
     raw.install.conf_dir = over.install_conf_dir.or(raw.install.conf_dir);
     raw.install.take_over = over.install_take_over.or(raw.install.take_over);
-    raw.store.merge(over.store_file, over.etcd);
+    raw.store.merge(over.store_file, over.etcd, over.kubernetes);
     raw
 }
 

@@ -36,6 +36,8 @@ use crate::state_watch::StateWatch;
 use crate::status::{Status, StatusFile};
 #[cfg(feature = "etcd")]
 use crate::store::etcd;
+#[cfg(feature = "kubernetes")]
+use crate::store::kubernetes;
 use crate::store::{StoreState, file};
 use crate::turn::{self, Changes, Turn, TurnError, turn};
 
@@ -75,7 +77,8 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
         "flatnetd {} starts", env!("CARGO_PKG_VERSION")
     );
     let mut tasks = Tasks::new();
-    follow_store(&config, store, &stop, &mut tasks);
+    let (forwards, works) = watch::channel(false);
+    follow_store(&config, (store, works), &stop, &mut tasks);
     let (pulse, heard) = watch::channel(Pulse::starting());
     let metrics = Arc::new(Metrics::new());
     if let Some(listen) = config.listen {
@@ -92,7 +95,7 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
         lock,
         Ears { events, table, files, collected },
         state,
-        Voice { pulse, metrics, happened, manager: Notifier::from_env() },
+        Voice { pulse, metrics, happened, forwards, manager: Notifier::from_env() },
     )?;
     let loop_stop = stop.clone();
     tasks.spawn(async move { ("reconciler", reconciler.run(loop_stop).await) });
@@ -122,7 +125,15 @@ async fn supervise(config: Config, lock: RunLock) -> anyhow::Result<()> {
 /// The agent's parts, each with its name.
 type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 
-fn follow_store(config: &Config, store: watch::Sender<StoreState>, stop: &Shutdown, tasks: &mut Tasks) {
+/// `works`, which says whether this node forwards, is for stores that tell others.
+fn follow_store(
+    config: &Config,
+    (store, works): (watch::Sender<StoreState>, watch::Receiver<bool>),
+    stop: &Shutdown,
+    tasks: &mut Tasks,
+) {
+    #[cfg(not(feature = "kubernetes"))]
+    drop(works);
     match &config.store {
         StoreConfig::File(path) => {
             let follow = file::follow(path.clone(), config.settings.node.clone(), store, stop.clone());
@@ -133,6 +144,11 @@ fn follow_store(config: &Config, store: watch::Sender<StoreState>, stop: &Shutdo
             let follow = etcd::follow(etcd.clone(), config.clone(), store, stop.clone());
             tasks.spawn(async move { ("etcd store", follow.await.map_err(Into::into)) });
         }
+        #[cfg(feature = "kubernetes")]
+        StoreConfig::Kubernetes(nodes) => {
+            let follow = kubernetes::follow(nodes.clone(), config.clone(), store, works, stop.clone());
+            tasks.spawn(async move { ("kubernetes store", follow.await.map_err(Into::into)) });
+        }
     }
 }
 
@@ -142,6 +158,8 @@ struct Voice {
     metrics: Arc<Metrics>,
     /// Tells the collector.
     happened: Arc<Notify>,
+    /// Tells the store that this node works.
+    forwards: watch::Sender<bool>,
     manager: Notifier,
 }
 
@@ -511,6 +529,8 @@ impl Reconciler {
                 |why| format!("not ready: {why}"),
             ));
         }
+        let ready = self.status.ready;
+        self.voice.forwards.send_if_modified(|known| std::mem::replace(known, ready) != ready);
         self.voice.pulse.send_replace(Pulse { beat: Instant::now(), not_ready });
         self.voice.metrics.note_status(&self.status);
         self.status.collected = *self.ears.collected.borrow_and_update();

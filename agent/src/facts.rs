@@ -1,7 +1,7 @@
 //! Which link leads to the other nodes: decided from what the kernel shows.
 
 use std::net::IpAddr;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use flatnet_core::link::{SEGMENT_SIZE, UnderlayMtu};
@@ -30,10 +30,10 @@ pub(crate) enum UplinkError {
          correct the address in the cluster file, or set `interface`"
     )]
     NothingToGo(IpAddr),
-    #[cfg(feature = "etcd")]
+    #[cfg(any(feature = "etcd", feature = "kubernetes"))]
     #[error("there is no default route to guess the uplink from; set `interface`")]
     NoDefaultRoute,
-    #[cfg(feature = "etcd")]
+    #[cfg(any(feature = "etcd", feature = "kubernetes"))]
     #[error("uplink {0} has no address that other nodes could reach")]
     NoAddress(String),
     #[error("uplink {0} is down")]
@@ -98,7 +98,7 @@ pub(crate) fn uplink(
 ///
 /// # Errors
 /// There is no uplink, or it has none.
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
 pub(crate) fn own_addresses(
     snapshot: &Snapshot,
     interface: &Interface,
@@ -191,7 +191,7 @@ mod tests {
         assert!(matches!(find(&auto, "198.51.100.1"), Err(UplinkError::Down(_))));
     }
 
-    #[cfg(feature = "etcd")]
+    #[cfg(any(feature = "etcd", feature = "kubernetes"))]
     #[test]
     fn a_nodes_own_addresses_are_those_of_its_uplink() {
         let own = |interface: &Interface| own_addresses(&node(), interface);

@@ -10,6 +10,8 @@ pub mod containerd;
 pub mod agent;
 pub mod host_ports;
 pub mod etcd;
+pub mod kubernetes;
+pub mod manifest;
 pub mod kill_sweep;
 pub mod site;
 pub mod streams;

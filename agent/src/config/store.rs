@@ -8,9 +8,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flatnet_core::overlay::flannel::Asked;
+use flatnet_core::overlay::settings::Settings;
 use serde::Deserialize;
 
 use super::{Errors, absolute};
+
+mod kubernetes;
+
+#[cfg(feature = "kubernetes")]
+pub(crate) use kubernetes::KubernetesConfig;
+pub(crate) use kubernetes::KubernetesOverrides;
+use kubernetes::RawKubernetesStore;
 
 /// flannel's, so that nodes of both find each other.
 #[cfg(feature = "etcd")]
@@ -30,15 +38,36 @@ pub(crate) enum StoreConfig {
     /// In etcd, in flannel's layout.
     #[cfg(feature = "etcd")]
     Etcd(EtcdConfig),
+    /// In Kubernetes' Node objects, with flannel's annotations.
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(KubernetesConfig),
 }
 
 impl StoreConfig {
-    /// `file` or `etcd`.
+    /// `file`, `etcd` or `kubernetes`.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => "etcd",
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(_) => "kubernetes",
+        }
+    }
+}
+
+impl StoreConfig {
+    /// What is to be done where the configuration names the network as well: its word counts.
+    ///
+    /// # Errors
+    /// The node was told something else.
+    pub(super) fn decide(&self, settings: Settings) -> Result<Settings, String> {
+        match self {
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(store) => {
+                store.network.settings(&settings, store.asked).map_err(|e| e.to_string())
+            }
+            _ => Ok(settings),
         }
     }
 }
@@ -49,6 +78,8 @@ impl fmt::Display for StoreConfig {
             Self::File(path) => path.display().fmt(f),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => write!(f, "{}{}", etcd.endpoints.join(","), etcd.prefix),
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(kubernetes) => kubernetes.fmt(f),
         }
     }
 }
@@ -136,7 +167,7 @@ impl fmt::Debug for EtcdOverrides {
 pub(super) struct RawStore {
     file: Option<RawFileStore>,
     etcd: Option<RawEtcdStore>,
-    kubernetes: Option<serde::de::IgnoredAny>,
+    kubernetes: Option<RawKubernetesStore>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -167,15 +198,24 @@ impl fmt::Debug for RawEtcdStore {
 
 impl RawStore {
     /// A store that flags name takes the place of the file's.
-    pub(super) fn merge(&mut self, file: Option<PathBuf>, over: EtcdOverrides) {
-        let by_flag = (file.is_some(), over.endpoints.is_some());
-        if by_flag != (false, false) {
+    pub(super) fn merge(
+        &mut self,
+        file: Option<PathBuf>,
+        over: EtcdOverrides,
+        kubernetes: KubernetesOverrides,
+    ) {
+        let by_flag = (file.is_some(), over.endpoints.is_some(), kubernetes.network.is_some());
+        if by_flag != (false, false, false) {
             let etcd = self.etcd.take().filter(|_| by_flag.1).unwrap_or_default();
+            let nodes = self.kubernetes.take().filter(|_| by_flag.2).unwrap_or_default();
             *self = Self {
                 file: file.map(|path| RawFileStore { path }),
                 etcd: by_flag.1.then_some(etcd),
-                kubernetes: None,
+                kubernetes: by_flag.2.then_some(nodes),
             };
+        }
+        if let Some(raw) = &mut self.kubernetes {
+            raw.merge(kubernetes);
         }
         let Some(raw) = &mut self.etcd else { return };
         raw.endpoints = over.endpoints.unwrap_or_else(|| std::mem::take(&mut raw.endpoints));
@@ -193,17 +233,32 @@ impl RawStore {
     pub(super) fn check(self, asked: Asked, errors: &mut Errors) -> Option<StoreConfig> {
         const EXAMPLE: &str =
             "write store: { file: { path: /etc/flatnet/cluster.yaml } } or use --store-file";
-        if self.kubernetes.is_some() {
-            return errors.keep("store", Err("kubernetes is not in this build"));
-        }
-        match (self.file, self.etcd) {
-            (None, None) => errors.keep("store", Err(format!("none is given; {EXAMPLE}"))),
-            (Some(_), Some(_)) => errors.keep("store", Err("file and etcd are both given; keep one")),
-            (Some(file), None) => errors.keep("store", absolute(&file.path).map(StoreConfig::File)),
+        match (self.file, self.etcd, self.kubernetes) {
+            (None, None, None) => errors.keep("store", Err(format!("none is given; {EXAMPLE}"))),
+            (Some(file), None, None) => errors.keep("store", absolute(&file.path).map(StoreConfig::File)),
             #[cfg(feature = "etcd")]
-            (None, Some(etcd)) => etcd.check(asked, errors).map(StoreConfig::Etcd),
+            (None, Some(etcd), None) => etcd.check(asked, errors).map(StoreConfig::Etcd),
             #[cfg(not(feature = "etcd"))]
-            (None, Some(_)) => errors.keep("store", Err(format!("etcd is not in this build ({asked:?})"))),
+            (None, Some(_), None) => {
+                errors.keep("store", Err(format!("etcd is not in this build ({asked:?})")))
+            }
+            #[cfg(feature = "kubernetes")]
+            (None, None, Some(kubernetes)) => kubernetes.check(asked, errors).map(StoreConfig::Kubernetes),
+            #[cfg(not(feature = "kubernetes"))]
+            (None, None, Some(kubernetes)) => {
+                kubernetes.refuse(asked, errors);
+                None
+            }
+            (file, etcd, kubernetes) => {
+                let given = [
+                    (file.is_some(), "file"),
+                    (etcd.is_some(), "etcd"),
+                    (kubernetes.is_some(), "kubernetes"),
+                ];
+                let given: Vec<&str> = given.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
+                let all = if given.len() == 2 { "both" } else { "all" };
+                errors.keep("store", Err(format!("{} are {all} given; keep one", given.join(" and "))))
+            }
         }
     }
 }

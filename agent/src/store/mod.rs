@@ -4,6 +4,10 @@
 pub(crate) mod file;
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
+#[cfg(feature = "kubernetes")]
+pub(crate) mod kubernetes;
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+mod news;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

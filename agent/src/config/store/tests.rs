@@ -80,7 +80,7 @@ fn there_is_one_store_and_flags_choose_it() {
     let over = || EtcdOverrides { endpoints: Some(vec!["http://b".to_owned()]), ..EtcdOverrides::default() };
     let chosen = |file: Option<PathBuf>, over: EtcdOverrides| {
         let mut raw = raw();
-        raw.merge(file, over);
+        raw.merge(file, over, KubernetesOverrides::default());
         let mut errors = Errors::default();
         raw.check(Asked::default(), &mut errors).ok_or(errors.0)
     };

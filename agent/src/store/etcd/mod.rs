@@ -9,19 +9,18 @@ mod connection;
 mod fault;
 mod memory;
 mod mirror;
-mod news;
 mod session;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use flatnet_core::link::Mac;
-use flatnet_core::overlay::flannel::{Carrier, Entry, Me, Network, Offer, Pods, Roster, SubnetKey, Travels};
+use flatnet_core::overlay::flannel::{Entry, Me, Network, Offer, Pods, Roster, SubnetKey};
 use flatnet_core::overlay::settings::Settings;
 use flatnet_kernel::NetlinkKernel;
 use flatnet_node_state::StateDir;
 use tokio::sync::watch;
 
 use super::StoreState;
+use super::news::News;
 use crate::config::{Config, EtcdConfig, Interface};
 use crate::pacing::{Changed, Outcome, Pacing, random, random_fraction};
 use crate::shutdown::Shutdown;
@@ -30,7 +29,6 @@ use crate::{facts, in_use, store::etcd::fault::Fault};
 
 use memory::Memory;
 use mirror::{Mirror, Since};
-use news::News;
 
 /// First wait after a session that failed; doubles up to [`RETRY_MOST`].
 const RETRY_LEAST: Duration = Duration::from_millis(100);
@@ -231,19 +229,8 @@ impl Follower {
             let snapshot = kernel.uplinks().map_err(|e| e.to_string())?;
             facts::own_addresses(&snapshot, &interface).map_err(|e| e.to_string())
         });
-        let (v4, v6) = look.await.unwrap_or_else(|e| Err(e.to_string()))?;
-        // An address of a family without pods is no use to the others, unless it is the only one.
-        let pods = |v4: bool| network.networks.iter().any(|net| net.is_ipv4() == v4);
-        let (only_v4, only_v6) = (v6.is_none(), v4.is_none());
-        let (v4, v6) = (v4.filter(|_| pods(true) || only_v4), v6.filter(|_| pods(false) || only_v6));
-        let mac = Mac::of_vtep(&settings.node);
-        let travels = match network.carrier {
-            Carrier::HostGw => Travels::HostGw,
-            Carrier::Vxlan { .. } => {
-                Travels::Vxlan { vni: settings.vni, v4: v4.map(|_| mac), v6: v6.map(|_| mac) }
-            }
-        };
-        let offer = Offer { v4, v6, travels, node: Some(settings.node.clone()) };
+        let addresses = look.await.unwrap_or_else(|e| Err(e.to_string()))?;
+        let offer = Offer::of_node(&settings.node, addresses, network, settings);
         Ok(Me { offer, previous: self.memory.key(), pods: self.pods() })
     }
 

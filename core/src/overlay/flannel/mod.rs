@@ -1,10 +1,11 @@
-//! The layout in which flannel keeps a network in etcd: what its keys and values mean, which subnet a node
-//! takes, and the cluster they add up to. Nodes that run flannel and nodes that run Flatnet share one
-//! network by it. Pure: who reads and writes etcd is elsewhere.
+//! The layout in which flannel keeps a network in etcd, or on Kubernetes' nodes: what keys, values and
+//! annotations mean, which subnet a node takes, and the cluster they add up to. Nodes that run flannel and
+//! nodes that run Flatnet share one network by it. Pure: who reads and writes is elsewhere.
 //!
 //! Source: flannel-io/flannel, `pkg/subnet/subnet.go`, `pkg/subnet/config.go`, `pkg/subnet/etcd`,
 //! `pkg/lease/lease.go`, `pkg/backend/vxlan/vxlan.go`.
 
+mod annotations;
 mod claim;
 mod field;
 mod key;
@@ -17,20 +18,22 @@ use std::net::IpAddr;
 use super::cluster::Member;
 use super::settings::{Backend, Settings};
 
+pub use annotations::Annotations;
 pub use claim::{Me, Pods, Standing};
 pub use key::{KeyError, SubnetKey};
 pub use network::{Asked, Carrier, Network, NetworkError};
 pub use offer::{Offer, OfferError, Travels};
 pub use roster::{Rejected, Roster};
 
-/// One key below `subnets/`, read.
+/// One key below `subnets/`, or one node of Kubernetes, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The subnets that it takes.
     pub key: SubnetKey,
     /// Who has them. A value that cannot be read takes its subnets all the same.
     pub offer: Result<Offer, OfferError>,
-    /// etcd's revision of its creation: of two that claim one thing the lower came first.
+    /// When it was created, as etcd's revision or any other number that grows: of two that claim one thing
+    /// the lower came first.
     pub created: i64,
 }
 

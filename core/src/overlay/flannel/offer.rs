@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value, json};
 
 use super::field::field;
+use super::network::{Carrier, Network};
 use crate::link::{Mac, Vni};
 use crate::names::NodeName;
+use crate::overlay::settings::Settings;
 
 /// The field in which Flatnet adds a node's name; flannel passes over what it does not know.
 const NODE: &str = "FlatnetNode";
@@ -47,27 +49,58 @@ pub enum Travels {
 #[error("{0}")]
 pub struct OfferError(String);
 
+impl OfferError {
+    pub(super) const fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl Offer {
+    /// What the node called `node`, which runs Flatnet at these addresses, publishes in `network`.
+    #[must_use]
+    pub fn of_node(
+        node: &NodeName,
+        (v4, v6): (Option<Ipv4Addr>, Option<Ipv6Addr>),
+        network: &Network,
+        settings: &Settings,
+    ) -> Self {
+        // An address of a family without pods is no use to the others, unless it is the only one.
+        let pods = |v4: bool| network.networks.iter().any(|net| net.is_ipv4() == v4);
+        let (only_v4, only_v6) = (v6.is_none(), v4.is_none());
+        let (v4, v6) = (v4.filter(|_| pods(true) || only_v4), v6.filter(|_| pods(false) || only_v6));
+        let mac = Mac::of_vtep(node);
+        let travels = match network.carrier {
+            Carrier::HostGw => Travels::HostGw,
+            Carrier::Vxlan { .. } => {
+                Travels::Vxlan { vni: settings.vni, v4: v4.map(|_| mac), v6: v6.map(|_| mac) }
+            }
+        };
+        Self { v4, v6, travels, node: Some(node.clone()) }
+    }
+
     /// Reads a value.
     ///
     /// # Errors
     /// Not JSON, not of the shape, or without an address.
     pub fn read(value: &[u8]) -> Result<Self, OfferError> {
-        let error = |e: String| OfferError(e);
         let object: Map<String, Value> = serde_json::from_slice(value)
-            .map_err(|e| error(format!("the value is not a JSON object: {e}")))?;
-        let v4 = parsed::<Ipv4Addr>(&object, "PublicIP")?.filter(|ip| !ip.is_unspecified());
-        let v6 = parsed::<Ipv6Addr>(&object, "PublicIPv6")?.filter(|ip| !ip.is_unspecified());
+            .map_err(|e| OfferError(format!("the value is not a JSON object: {e}")))?;
+        Self::of_object(&object)
+    }
+
+    pub(super) fn of_object(object: &Map<String, Value>) -> Result<Self, OfferError> {
+        let v4 = parsed::<Ipv4Addr>(object, "PublicIP")?.filter(|ip| !ip.is_unspecified());
+        let v6 = parsed::<Ipv6Addr>(object, "PublicIPv6")?.filter(|ip| !ip.is_unspecified());
         if v4.is_none() && v6.is_none() {
-            return Err(error("PublicIP and PublicIPv6 are missing".to_owned()));
+            return Err(OfferError("PublicIP and PublicIPv6 are missing".to_owned()));
         }
-        let travels = match text(&object, "BackendType")?.as_deref() {
-            Some("vxlan") => vxlan(&object)?,
+        let travels = match text(object, "BackendType")?.as_deref() {
+            Some("vxlan") => vxlan(object)?,
             Some("host-gw") => Travels::HostGw,
             other => Travels::Other(other.unwrap_or_default().to_owned()),
         };
         // A name is for people; one that is none is as good as none.
-        let node = field(&object, NODE).and_then(Value::as_str).and_then(|name| name.parse().ok());
+        let node = field(object, NODE).and_then(Value::as_str).and_then(|name| name.parse().ok());
         Ok(Self { v4, v6, travels, node })
     }
 

@@ -35,6 +35,8 @@ pub struct Roster {
 pub struct Rejected {
     /// Its key.
     pub key: SubnetKey,
+    /// The node that it names.
+    pub node: Option<NodeName>,
     /// What is wrong with it.
     pub why: String,
 }
@@ -68,7 +70,10 @@ impl Roster {
         for entry in others {
             match work.member(entry, me) {
                 Ok(member) => work.seat(member),
-                Err(why) => rejected.push(Rejected { key: entry.key, why }),
+                Err(why) => {
+                    let node = entry.offer.as_ref().ok().and_then(|offer| offer.node.clone());
+                    rejected.push(Rejected { key: entry.key, node, why });
+                }
             }
         }
         for entry in leaving {
