@@ -289,3 +289,32 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         }
     }
 }
+
+#[cfg(all(test, feature = "etcd", feature = "kubernetes"))]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Each setting is in a row of the pages' tables, with its flag and its variable.
+    #[test]
+    fn every_setting_is_documented() {
+        let pages = [
+            include_str!("../../docs/agent.md"),
+            include_str!("../../docs/etcd.md"),
+            include_str!("../../docs/kubernetes.md"),
+        ];
+        let rows: Vec<&str> =
+            pages.iter().flat_map(|page| page.lines()).filter(|line| line.starts_with('|')).collect();
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let settings: Vec<_> =
+            run.get_arguments().filter_map(|arg| Some((arg.get_long()?, arg.get_env()?.to_str()?))).collect();
+        assert!(settings.len() > 25, "{settings:?}");
+        for (flag, variable) in settings {
+            let ends = ["`", " "].map(|end| format!("`--{flag}{end}"));
+            let is_told = |row: &&str| ends.iter().any(|flag| row.contains(flag)) && row.contains(variable);
+            assert!(rows.iter().any(is_told), "--{flag} ({variable}) is in no table");
+        }
+    }
+}

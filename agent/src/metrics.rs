@@ -238,6 +238,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_metric_is_documented() {
+        let metrics = Metrics::new();
+        // A family is told of once it has a member.
+        for family in [&metrics.peers, &metrics.pool_size, &metrics.pool_used] {
+            drop(family.get_or_create(&[("a", String::new())]));
+        }
+        drop(metrics.reconciles.get_or_create(&[("a", String::new())]));
+        drop(metrics.objects.get_or_create(&[("a", "")]));
+        drop(metrics.changes.get_or_create(&[("a", ""), ("b", "")]));
+        for family in [&metrics.heals, &metrics.collected] {
+            drop(family.get_or_create(&[("a", "")]));
+        }
+        let mut text = String::new();
+        encode(&mut text, &metrics.registry).unwrap();
+        let page = include_str!("../../docs/agent.md");
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
+        assert!(names.len() > 20, "{names:?}");
+        let missing: Vec<_> = names.iter().filter(|name| !page.contains(&format!("`{name}"))).collect();
+        assert!(missing.is_empty(), "docs/agent.md does not tell of {missing:?}");
+    }
+
+    #[test]
     fn names_follow_the_conventions() {
         let metrics = Metrics::new();
         metrics.note_turn("settled", Duration::from_millis(3), &Changes::default());

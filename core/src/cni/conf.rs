@@ -267,6 +267,23 @@ mod tests {
         Base::read(json.as_bytes())?.add_conf()
     }
 
+    /// Each key of the page's table is read: a value that fits no key is an error that names it.
+    #[test]
+    fn every_documented_setting_is_one() {
+        let page = include_str!("../../../docs/plugin.md");
+        let table = page.split("## Settings").nth(1).and_then(|rest| rest.split("## ").next()).unwrap();
+        let keys: Vec<&str> =
+            table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert!(keys.len() > 8, "{keys:?}");
+        for key in keys {
+            let text = format!(r#"{{"cniVersion":"1.1.0","name":"n","{key}":-1.5}}"#);
+            let e = Base::read(text.as_bytes()).and_then(|base| base.add_conf().map(drop)).unwrap_err();
+            assert!(e.msg.contains(key), "{key}: {e}");
+        }
+        assert!(table.contains(&format!("| `cooldownSeconds` | {DEFAULT_COOLDOWN_SECONDS} |")));
+        assert!(table.contains(&format!("| `stateDir` | `{DEFAULT_STATE_DIR}` |")));
+    }
+
     #[test]
     fn garbage_truncated_and_empty_input_are_decode_errors() {
         for bad in ["", "  \n", "{", "[]", "null", "{\"name\": \"x\"", "\u{0}\u{1}", "nonsense"] {

@@ -96,3 +96,38 @@ impl CniError {
         object
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The next code after `code` in the order of their numbers: a new one does not compile without its place.
+    fn next(code: Code) -> Option<Code> {
+        Some(match code {
+            Code::IncompatibleVersion => Code::UnsupportedField,
+            Code::UnsupportedField => Code::InvalidEnvironment,
+            Code::InvalidEnvironment => Code::Io,
+            Code::Io => Code::Decode,
+            Code::Decode => Code::InvalidConfig,
+            Code::InvalidConfig => Code::TryAgain,
+            Code::TryAgain => Code::NotAvailable,
+            Code::NotAvailable => Code::Kernel,
+            Code::Kernel => Code::Conflict,
+            Code::Conflict => Code::Differs,
+            Code::Differs => Code::Delegate,
+            Code::Delegate | Code::Delegated(_) => return None,
+        })
+    }
+
+    #[test]
+    fn every_code_is_documented_and_no_other() {
+        let page = include_str!("../../../docs/plugin.md");
+        let table = page.split("## Error codes").nth(1).unwrap();
+        let told: Vec<u32> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok())
+            .collect();
+        let codes = std::iter::successors(Some(Code::IncompatibleVersion), |code| next(*code));
+        assert_eq!(told, codes.map(Code::number).collect::<Vec<_>>());
+    }
+}
