@@ -117,8 +117,9 @@ mod tests {
 
     #[test]
     fn the_loader_of_a_program_is_found() {
-        let own = fs::read("/proc/self/exe").unwrap();
-        let loader = interpreter(&own).unwrap();
+        // Linked dynamically, which the tests themselves need not be.
+        let shell = fs::read("/bin/sh").unwrap();
+        let loader = interpreter(&shell).unwrap();
         assert!(loader.exists() && loader.to_string_lossy().contains("ld"), "{}", loader.display());
         assert_eq!(interpreter(b"no program"), None);
     }
