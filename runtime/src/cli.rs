@@ -132,7 +132,7 @@ pub(crate) enum Output {
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let root = || Root::open(&cli.root);
     exit_code(match cli.verb {
-        Verb::Pods(verb) => root().and_then(|root| verb.run(&root)),
+        Verb::Pods(verb) => verb.run(&cli.root),
         Verb::Demo(args) => demo::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::ContainerInit(args) => container::init(&args),

@@ -7,8 +7,12 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+/// Runs flatpod, which only checks: the directory that it would keep pods in must not be made.
 fn flatpod(arguments: &[&str], stdin: &str) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
     let mut child = Command::new(env!("CARGO_BIN_EXE_flatpod"))
+        .env("FLATPOD_ROOT", &root)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -17,7 +21,9 @@ fn flatpod(arguments: &[&str], stdin: &str) -> Output {
         .unwrap();
     // The program may refuse its arguments without reading.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    child.wait_with_output().unwrap()
+    let output = child.wait_with_output().unwrap();
+    assert!(!root.exists(), "{arguments:?} made something");
+    output
 }
 
 fn text(bytes: &[u8]) -> String {

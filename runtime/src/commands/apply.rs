@@ -64,21 +64,35 @@ pub(super) enum Format {
     Name,
 }
 
+impl ApplyArgs {
+    /// Whether nothing is to be made.
+    pub(super) fn is_dry(&self) -> bool {
+        self.dry_run == DryRun::Client
+    }
+
+    fn read(&self) -> Result<Manifest> {
+        let sources = source::read(&self.files, &mut io::stdin().lock())?;
+        let found = manifest::check(&sources, self.namespace.as_deref());
+        tell(&found)?;
+        Ok(found)
+    }
+}
+
+/// Checks the manifests, and shows what is right.
+pub(super) fn check(args: &ApplyArgs) -> Result<ExitCode> {
+    let found = args.read()?;
+    let mut out = io::stdout().lock();
+    show(&found.objects, args.output, "valid (dry run)", &mut out).context("write to stdout")?;
+    Ok(if found.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Checks the manifests and, if nothing is wrong, makes what they say.
 pub(crate) fn run(root: &Root, args: &ApplyArgs) -> Result<ExitCode> {
-    let sources = source::read(&args.files, &mut io::stdin().lock())?;
-    let found = manifest::check(&sources, args.namespace.as_deref());
-    tell(&found)?;
-    let mut out = io::stdout().lock();
-    if args.dry_run == DryRun::Client {
-        show(&found.objects, args.output, "valid (dry run)", &mut out).context("write to stdout")?;
-    }
+    let found = args.read()?;
     if !found.problems.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    if args.dry_run == DryRun::None {
-        put_all(root, found.objects, args.node.as_deref(), args.output, &mut out)?;
-    }
+    put_all(root, found.objects, args.node.as_deref(), args.output, &mut io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,7 +10,7 @@ pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod up;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -68,8 +68,15 @@ pub(crate) enum PodVerb {
 }
 
 impl PodVerb {
-    /// Does it.
-    pub(crate) fn run(&self, root: &Root) -> Result<ExitCode> {
+    /// Does it, with everything kept below `at`.
+    pub(crate) fn run(&self, at: &Path) -> Result<ExitCode> {
+        // Whoever only wants manifests checked need not be root, and finds nothing made.
+        if let Self::Apply(args) = self
+            && args.is_dry()
+        {
+            return apply::check(args);
+        }
+        let root = &Root::open(at)?;
         match self {
             Self::Apply(args) => apply::run(root, args),
             Self::Run(args) => run::run(root, args),
