@@ -295,9 +295,14 @@ fn check_tables(all: &EtcdNodes, subnets: &[IpNetwork], pods: &[(NetNs, IpAddr)]
             settled.fdb.len(),
             settled.senders.len()
         );
-        let status = all.node(i).status();
+        // The status follows with the look that comes after a change.
+        let told = || {
+            let status = all.node(i).status();
+            (status["peers"].as_array().map(Vec::len) == Some(settled.senders.len())).then_some(status)
+        };
+        let status = wait_until("the status to tell of all peers", SETTLED, told);
+        let status = status.unwrap_or_else(|e| panic!("n{i}: {e}: {:#}", all.node(i).status()));
         let left_out = status["store"]["leftOut"].as_array().map_or(0, Vec::len);
-        assert_eq!(status["peers"].as_array().map(Vec::len), Some(settled.senders.len()), "{status:#}");
         // Beyond twenty they are only counted.
         assert!(left_out > 20 || 1 + settled.senders.len() + left_out == all.entries().len(), "{status:#}");
     }
