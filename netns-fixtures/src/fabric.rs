@@ -130,6 +130,7 @@ impl Fabric {
         // The default is for the uplink only: pods' links are the product's own business.
         link::sysctls(&ns, &[("ipv6/conf/default/accept_dad", "1")])?;
         configure(&ns, UPLINK, &addresses, &gateways)?;
+        link::wait_for_carrier(&self.switch, &port)?;
         Ok(Node { name: name.to_owned(), ns, addresses, mtu, port })
     }
 
@@ -185,8 +186,9 @@ impl Fabric {
         let addresses = segment.router();
         self.segments.push((segment, 0));
         let router = self.router.clone();
-        self.plug(at, &router, &bridge)?;
-        configure(&router, &bridge, &addresses, &[])
+        let port = self.plug(at, &router, &bridge)?;
+        configure(&router, &bridge, &addresses, &[])?;
+        link::wait_for_carrier(&self.switch, &port)
     }
 
     /// Lays a cable from segment `at` to a new interface `far` in `ns`, and names its switch end.
@@ -236,10 +238,14 @@ pub fn set_cable(switch: &NetNs, port: &str, cable: Cable) -> Result<(), Fixture
     link::netlink(switch, &format!("set {port} {cable:?}"), async |h| match cable {
         Cable::In => link::set_up(&h, port).await,
         Cable::Out => link::set_down(&h, port).await,
-    })
+    })?;
+    match cable {
+        Cable::In => link::wait_for_carrier(switch, port),
+        Cable::Out => Ok(()),
+    }
 }
 
-/// Brings a link up with addresses and default routes.
+/// Brings a link up with addresses and default routes, and waits until it carries.
 fn configure(
     ns: &NetNs,
     name: &str,
@@ -254,5 +260,6 @@ fn configure(
             link::add_default(&h, gateway.ip()).await?;
         }
         Ok(())
-    })
+    })?;
+    link::wait_for_carrier(ns, name)
 }

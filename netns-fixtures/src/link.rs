@@ -4,17 +4,21 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::RawFd,
+    time::Duration,
 };
 
 use futures_util::TryStreamExt as _;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags},
-    link::{InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkMessage},
+    link::{InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkMessage, State},
 };
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use crate::{FixtureError, NetNs};
+use crate::{FixtureError, NetNs, wait_until};
+
+/// The kernel looks at carriers in a worker of its own, which waits for its turn on a busy machine.
+const CARRIER: Duration = Duration::from_secs(10);
 
 /// One end of a veth pair to be made.
 pub(crate) struct End<'a> {
@@ -86,6 +90,23 @@ pub(crate) async fn add_port(
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
     h.link().add(pair).execute().await
+}
+
+/// Waits until link `name` carries packets. A port of a bridge forwards nothing before, however long it is up.
+pub(crate) fn wait_for_carrier(ns: &NetNs, name: &str) -> Result<(), FixtureError> {
+    let index = index_of(ns, name)?;
+    let state = || {
+        let found = netlink(ns, &format!("read {name}"), async |h| {
+            h.link().get().match_index(index).execute().try_next().await
+        })?;
+        let up = LinkAttribute::OperState(State::Up);
+        Ok::<_, FixtureError>(found.is_some_and(|message| message.attributes.contains(&up)))
+    };
+    wait_until(&format!("carrier of {name}"), CARRIER, || match state() {
+        Ok(false) => None,
+        Ok(true) => Some(Ok(())),
+        Err(error) => Some(Err(error)),
+    })?
 }
 
 /// Adds addresses to link `index`; IPv6 ones without duplicate address detection.

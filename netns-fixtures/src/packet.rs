@@ -94,6 +94,8 @@ pub enum Transport {
         code: u8,
         /// The identifier, for an echo.
         id: u16,
+        /// The sequence number, for an echo.
+        sequence: u16,
     },
     /// Anything else, also a fragment that is not the first.
     Other {
@@ -150,7 +152,12 @@ fn headers(sliced: &LaxSlicedPacket<'_>, frame_len: usize) -> Option<Headers> {
 }
 
 fn transport(slice: Option<&TransportSlice<'_>>, protocol: u8) -> Transport {
-    let echo_id = |[a, b, _, _]: [u8; 4]| u16::from_be_bytes([a, b]);
+    let icmp = |kind, code, [a, b, c, d]: [u8; 4]| Transport::Icmp {
+        kind,
+        code,
+        id: u16::from_be_bytes([a, b]),
+        sequence: u16::from_be_bytes([c, d]),
+    };
     match slice {
         Some(TransportSlice::Tcp(tcp)) => Transport::Tcp {
             sport: tcp.source_port(),
@@ -160,12 +167,8 @@ fn transport(slice: Option<&TransportSlice<'_>>, protocol: u8) -> Transport {
         Some(TransportSlice::Udp(udp)) => {
             Transport::Udp { sport: udp.source_port(), dport: udp.destination_port() }
         }
-        Some(TransportSlice::Icmpv4(icmp)) => {
-            Transport::Icmp { kind: icmp.type_u8(), code: icmp.code_u8(), id: echo_id(icmp.bytes5to8()) }
-        }
-        Some(TransportSlice::Icmpv6(icmp)) => {
-            Transport::Icmp { kind: icmp.type_u8(), code: icmp.code_u8(), id: echo_id(icmp.bytes5to8()) }
-        }
+        Some(TransportSlice::Icmpv4(echo)) => icmp(echo.type_u8(), echo.code_u8(), echo.bytes5to8()),
+        Some(TransportSlice::Icmpv6(echo)) => icmp(echo.type_u8(), echo.code_u8(), echo.bytes5to8()),
         Some(TransportSlice::Igmp(_)) | None => Transport::Other { protocol },
     }
 }
