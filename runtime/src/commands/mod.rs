@@ -14,6 +14,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use flatpod::manifest::NAMESPACE;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
@@ -98,7 +99,7 @@ impl PodVerb {
 #[derive(Debug, Args)]
 pub(crate) struct NamespaceArg {
     /// The pod's namespace
-    #[arg(long, short, default_value = "default")]
+    #[arg(long, short, default_value = NAMESPACE)]
     pub(crate) namespace: String,
 }
 

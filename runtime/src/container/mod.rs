@@ -9,6 +9,7 @@ mod volumes;
 
 use std::path::Path;
 
+use flatpod::manifest::NAMESPACE;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::{
@@ -55,7 +56,7 @@ impl PodView<'_> {
     }
 
     pub(crate) fn namespace(&self) -> &str {
-        self.pod.metadata.namespace.as_deref().unwrap_or("default")
+        self.pod.metadata.namespace.as_deref().unwrap_or(NAMESPACE)
     }
 }
 
