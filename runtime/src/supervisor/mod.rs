@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 
 use crate::{
     container::{PodView, mount_volumes},
@@ -98,6 +98,8 @@ fn is_over(dir: &PodDir) -> Result<bool> {
 struct Supervisor {
     dir: PodDir,
     pod: Pod,
+    /// As it was last written down.
+    status: PodStatus,
     root: Root,
     node: NodeRecord,
     objects: Objects,
@@ -123,8 +125,8 @@ impl Supervisor {
         let node = node_of(root, name)?;
         let mut watch = Watch::new()?;
         watch.add(dir.path())?;
-        let old = dir.status()?;
-        let started_at = old.and_then(|status| status.start_time).map_or_else(Timestamp::now, |time| time.0);
+        let status = dir.status()?.unwrap_or_default();
+        let started_at = status.start_time.as_ref().map_or_else(Timestamp::now, |time| time.0);
         let runs = decide::containers(&spec).map(|one| (one.name.clone(), Run::new(&dir, &one.name)));
         let mut runs: BTreeMap<_, _> = runs.collect();
         if spec.share_process_namespace == Some(true) {
@@ -142,6 +144,7 @@ impl Supervisor {
             root: root.clone(),
             dir,
             pod,
+            status,
             node,
             runs,
             started_at,
