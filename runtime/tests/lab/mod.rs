@@ -188,7 +188,7 @@ impl Lab {
     }
 
     /// Every process that was started with this lab's directory on its command line.
-    fn processes(&self) -> Vec<(i32, String)> {
+    pub(crate) fn processes(&self) -> Vec<(i32, String)> {
         let own = self.dir.path().to_str().expect("a path").to_owned();
         let all = fs::read_dir("/proc").expect("/proc").flatten();
         let lines = all.filter_map(|entry| {
