@@ -85,6 +85,8 @@ pub(crate) fn run(args: &ShimArgs) -> Result<ExitCode> {
     let _ = nix::unistd::setsid();
     let order: Order = read_json(&attempt.file("order.json"))?.context("a run has an order")?;
     let cgroup = Cgroup::at(&order.cgroup)?;
+    // An earlier shim may have been killed while it made the container.
+    cgroup.kill()?;
     let ended = match start(&attempt, &order) {
         Ok(run) => keep(&attempt, &order, run)?,
         Err(error) => ExitRecord {

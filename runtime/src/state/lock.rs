@@ -1,56 +1,127 @@
 //! Locks on files. The kernel releases them when their holder ends, however it ends.
+//!
+//! They are a process' own (fcntl(2), "record locks"): unlike those of flock(2) they are not handed down to what it
+//! forks. The first process of a container that a killed shim left half made holds nothing.
 
 use std::{
     fs::{File, OpenOptions},
     path::Path,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::{FcntlArg, fcntl},
+    libc,
 };
 
-/// A held lock.
+/// A held lock. A process must not open its file a second time: closing that would release it.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: Flock<File>,
+    _file: File,
 }
 
 impl Lock {
     /// Takes the lock at `path`, or answers `None` when another process holds it.
     pub(crate) fn try_take(path: &Path) -> Result<Option<Self>> {
-        match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(Self { _file: file })),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(anyhow!(errno)).with_context(|| format!("lock {}", path.display())),
+        let file = open(path)?;
+        match fcntl(&file, FcntlArg::F_SETLK(&whole(libc::F_WRLCK))) {
+            Ok(_) => Ok(Some(Self { _file: file })),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(errno) => Err(errno).with_context(|| format!("lock {}", path.display())),
         }
     }
 
     /// Waits for the lock at `path`, to hold it alone.
     pub(crate) fn take(path: &Path) -> Result<Self> {
-        Self::wait(path, FlockArg::LockExclusive)
+        Self::wait(path, libc::F_WRLCK)
     }
 
     /// Waits for the lock at `path`, to hold it beside others that share it.
     pub(crate) fn share(path: &Path) -> Result<Self> {
-        Self::wait(path, FlockArg::LockShared)
+        Self::wait(path, libc::F_RDLCK)
     }
 
-    fn wait(path: &Path, how: FlockArg) -> Result<Self> {
-        let locked = Flock::lock(open(path)?, how).map_err(|(_, errno)| errno);
-        let file = locked.with_context(|| format!("lock {}", path.display()))?;
-        Ok(Self { _file: file })
+    fn wait(path: &Path, how: libc::c_int) -> Result<Self> {
+        let file = open(path)?;
+        loop {
+            match fcntl(&file, FcntlArg::F_SETLKW(&whole(how))) {
+                Ok(_) => return Ok(Self { _file: file }),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).with_context(|| format!("lock {}", path.display())),
+            }
+        }
     }
 
-    /// Whether some process holds the lock at `path`.
+    /// Whether some other process holds the lock at `path`.
     pub(crate) fn is_held(path: &Path) -> bool {
-        path.exists() && matches!(Self::try_take(path), Ok(None))
+        let mut other = whole(libc::F_WRLCK);
+        let asked = File::open(path).map(|file| fcntl(&file, FcntlArg::F_GETLK(&mut other)));
+        matches!(asked, Ok(Ok(_))) && other.l_type != unlocked()
     }
+}
+
+/// A lock on all of a file.
+fn whole(how: libc::c_int) -> libc::flock {
+    let narrow = |number: libc::c_int| libc::c_short::try_from(number).unwrap_or_default();
+    libc::flock { l_type: narrow(how), l_whence: narrow(libc::SEEK_SET), l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+fn unlocked() -> libc::c_short {
+    whole(libc::F_UNLCK).l_type
 }
 
 fn open(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
+    options.create(true).truncate(false).read(true).write(true);
     options.open(path).with_context(|| format!("open {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, pipe};
+
+    use nix::{
+        sys::wait::waitpid,
+        unistd::{ForkResult, fork},
+    };
+
+    use super::*;
+
+    #[test]
+    #[expect(unsafe_code, reason = "what is forked is what is tested")]
+    fn what_a_killed_holder_has_forked_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let (mut ends, end) = pipe().unwrap();
+        let (mut held, holds) = pipe().unwrap();
+        // SAFETY: the children only make system calls, and end without returning.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                let lock = Lock::try_take(&path).ok().flatten();
+                // SAFETY: as above.
+                if let Ok(ForkResult::Child) = unsafe { fork() } {
+                    drop((end, holds));
+                    let _ = ends.read(&mut [0]);
+                    // SAFETY: ends this process, nothing else.
+                    unsafe { libc::_exit(0) };
+                }
+                // Until the test has seen it held.
+                drop((end, holds));
+                let _ = held.read(&mut [0]);
+                std::mem::forget(lock);
+                // SAFETY: as above.
+                unsafe { libc::_exit(0) };
+            }
+            ForkResult::Parent { child } => {
+                let seen = netns_fixtures::wait_until("the lock", std::time::Duration::from_secs(20), || {
+                    Lock::is_held(&path).then_some(())
+                });
+                drop(holds);
+                waitpid(child, None).unwrap();
+                assert!(seen.is_ok() && !Lock::is_held(&path));
+                drop(end);
+            }
+        }
+    }
 }
