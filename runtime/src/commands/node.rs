@@ -16,6 +16,7 @@ use super::{Found, delete, find, up};
 use crate::{
     cgroup::Cgroup,
     cni::Network,
+    controller,
     sandbox::{pin, unpin},
     state::{NodeRecord, Root},
     supervisor,
@@ -32,6 +33,9 @@ pub(crate) enum NodeVerb {
     /// List simulated nodes
     Ls,
     /// Kill nodes' agents and pull their cables
+    ///
+    /// What runs there goes on, but is not known to the others. After the node's --node-grace the pods of workloads are
+    /// replaced on other nodes; bare pods and those of daemon sets are not.
     Fail {
         /// Their names
         #[arg(required = true)]
@@ -74,6 +78,10 @@ pub(crate) struct CreateArgs {
     /// The longest wait in seconds before a container is restarted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
+    /// For how many seconds the pods of workloads wait for it when it has failed, before others take their place
+    /// elsewhere [default: 5; Kubernetes waits 300]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    node_grace: Option<u64>,
 }
 
 /// Does it.
@@ -134,6 +142,7 @@ fn create(root: &Root, args: &CreateArgs) -> Result<NodeRecord> {
         record.cni_bin_dirs.clone_from(&args.cni_bin_dir);
     }
     record.max_restart_period = args.max_container_restart_period;
+    record.grace = args.node_grace;
     record.addresses.clone_from(&args.address);
     fs::create_dir_all(&record.cni_conf_dir)
         .with_context(|| format!("create {}", record.cni_conf_dir.display()))?;
@@ -150,16 +159,17 @@ fn create(root: &Root, args: &CreateArgs) -> Result<NodeRecord> {
 fn remove(root: &Root, name: &str, force: bool) -> Result<()> {
     let dir = root.node(name);
     dir.record()?;
-    let mut pods = vec![];
-    for pod_dir in root.pods()? {
-        let Ok(pod) = pod_dir.manifest() else { continue };
-        if pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(name) {
-            pods.push(Found { dir: pod_dir, pod });
+    if !force {
+        let count = pods_on(root, name)?.len();
+        if count > 0 {
+            bail!("node/{name} has {count} pods: delete them, or say --force");
         }
     }
-    if !pods.is_empty() && !force {
-        bail!("node/{name} has {} pods: delete them, or say --force", pods.len());
-    }
+    // From here on it gets no pods, whoever is about to make one.
+    let names = root.lock_names()?;
+    dir.put_leaving()?;
+    drop(names);
+    let pods = pods_on(root, name)?;
     delete::delete(root, &pods, Some(GRACE), true)?;
     up::stop_agent(&dir)?;
     unpin(&dir.path().join("net"))?;
@@ -167,8 +177,16 @@ fn remove(root: &Root, name: &str, force: bool) -> Result<()> {
     fs::remove_dir_all(dir.path()).with_context(|| format!("remove {}", dir.path().display()))
 }
 
-/// Deletes everything.
+fn pods_on(root: &Root, node: &str) -> Result<Vec<Found>> {
+    let all = root.pods()?.into_iter().filter_map(|dir| dir.manifest().ok().map(|pod| Found { dir, pod }));
+    let is_there =
+        |one: &Found| one.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+    Ok(all.filter(is_there).collect())
+}
+
+/// Deletes everything, workloads first: they would replace their pods.
 pub(crate) fn down(root: &Root) -> Result<ExitCode> {
+    controller::stop(root)?;
     let pods = root.pods()?.into_iter();
     let pods: Vec<Found> = pods.filter_map(|dir| dir.manifest().ok().map(|pod| Found { dir, pod })).collect();
     delete::delete(root, &pods, Some(GRACE), true)?;
