@@ -9,8 +9,9 @@ use k8s_openapi::{
 
 use crate::state::{PodDir, Root};
 
-/// Adds to the manifest of a pod what is.
-pub(crate) fn observed(root: &Root, dir: &PodDir, mut pod: Pod) -> Result<Pod> {
+/// Adds to the manifest of a pod what is; `None` when it has gone meanwhile, and what was read of it may be half of
+/// what was.
+pub(crate) fn observed(root: &Root, dir: &PodDir, mut pod: Pod) -> Result<Option<Pod>> {
     pod.status = dir.status()?;
     if let Some(deletion) = dir.deletion()? {
         pod.metadata.deletion_timestamp = Some(Time(deletion.requested_at));
@@ -23,7 +24,7 @@ pub(crate) fn observed(root: &Root, dir: &PodDir, mut pod: Pod) -> Result<Pod> {
     if root.node(&node).failure()?.is_some() && !pod.status.as_ref().is_some_and(is_over) {
         lose(pod.status.get_or_insert_default(), &node);
     }
-    Ok(pod)
+    Ok(dir.path().exists().then_some(pod))
 }
 
 /// What its supervisor writes is not heard of.

@@ -105,7 +105,11 @@ pub(crate) fn run(root: &Root, args: &DeleteArgs) -> Result<ExitCode> {
 
 impl Wanted {
     fn named(&mut self, words: &[String], namespace: &str) -> Result<()> {
-        let first = words.first().map(|word| word.split_once('/').map_or(word.as_str(), |(kind, _)| kind));
+        // One word alone is the name of a pod.
+        let first = match words {
+            [one] => one.split_once('/').map(|(kind, _)| kind),
+            _ => words.first().map(|word| word.split_once('/').map_or(word.as_str(), |(kind, _)| kind)),
+        };
         if first.is_some_and(|kind| workload::Kind::named(kind).is_some()) {
             let named = workloads::named(words)?.into_iter();
             self.workloads.extend(named.map(|(kind, name)| (kind, namespace.to_owned(), name)));

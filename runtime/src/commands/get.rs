@@ -84,8 +84,11 @@ pub(super) fn prefixed(table: &str, resource: &str) -> String {
 
 fn pods(root: &Root, args: &GetArgs) -> Result<String> {
     let found = selected(root, args)?;
-    let pods: Vec<Pod> =
-        found.into_iter().map(|one| observed(root, &one.dir, one.pod)).collect::<Result<_>>()?;
+    let seen = found.into_iter().map(|one| observed(root, &one.dir, one.pod));
+    let pods: Vec<Pod> = seen.filter_map(Result::transpose).collect::<Result<_>>()?;
+    if pods.len() < args.names.len() {
+        bail!("a pod has gone meanwhile; ask again");
+    }
     Ok(match args.output {
         Some(Format::Json) => format!("{}\n", serde_json::to_string_pretty(&list(&pods, args)?)?),
         Some(Format::Yaml) => serde_saphyr::to_string(&list(&pods, args)?).context("write YAML")?,
@@ -173,7 +176,9 @@ fn nodes(root: &Root) -> Result<String> {
             .filter(|pod| pod.spec.as_ref().and_then(|s| s.node_name.as_ref()) == Some(&name))
             .count();
         let address = node.addresses.first().map_or("<none>".to_owned(), ToString::to_string);
-        let state = if root.node(&name).failure()?.is_some() { "NotReady" } else { "Ready" }.to_owned();
+        let dir = root.node(&name);
+        let state = if dir.failure()?.is_some() { "NotReady" } else { "Ready" };
+        let state = format!("{state}{}", if dir.is_leaving() { ",SchedulingDisabled" } else { "" });
         rows.push(vec![name, state, address, count.to_string(), node.cni_conf_dir.display().to_string()]);
     }
     Ok(columns(&rows))

@@ -15,6 +15,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use flatpod::workload::Kind;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
@@ -130,9 +131,13 @@ pub(crate) struct Found {
     pub(crate) pod: Pod,
 }
 
-/// The pod of that name; makes sure that it is supervised.
+/// The pod of that name, or the first one of a workload, as KIND/NAME; makes sure that it is supervised.
 pub(crate) fn find(root: &Root, namespace: &str, name: &str) -> Result<Found> {
     let name = name.strip_prefix("pod/").unwrap_or(name);
+    if let Some((kind, name)) = name.split_once('/').and_then(|(kind, name)| Some((Kind::named(kind)?, name)))
+    {
+        return workloads::first_pod(root, &workloads::find(root, kind, namespace, name)?.workload);
+    }
     let not_found = || format!("pods {name:?} not found");
     let uid = root.find(namespace, name)?.with_context(not_found)?;
     let dir = root.pod(&uid);

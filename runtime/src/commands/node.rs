@@ -78,10 +78,6 @@ pub(crate) struct CreateArgs {
     /// The longest wait in seconds before a container is restarted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
-    /// For how many seconds the pods of workloads wait for it when it has failed, before others take their place
-    /// elsewhere [default: 5; Kubernetes waits 300]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
-    node_grace: Option<u64>,
 }
 
 /// Does it.
@@ -142,7 +138,6 @@ fn create(root: &Root, args: &CreateArgs) -> Result<NodeRecord> {
         record.cni_bin_dirs.clone_from(&args.cni_bin_dir);
     }
     record.max_restart_period = args.max_container_restart_period;
-    record.grace = args.node_grace;
     record.addresses.clone_from(&args.address);
     fs::create_dir_all(&record.cni_conf_dir)
         .with_context(|| format!("create {}", record.cni_conf_dir.display()))?;
@@ -186,7 +181,9 @@ fn pods_on(root: &Root, node: &str) -> Result<Vec<Found>> {
 
 /// Deletes everything, workloads first: they would replace their pods.
 pub(crate) fn down(root: &Root) -> Result<ExitCode> {
-    controller::stop(root)?;
+    for workload in controller::stop(root)? {
+        say(&format!("{} {:?} deleted", workload.kind().resource(), workload.name()))?;
+    }
     let pods = root.pods()?.into_iter();
     let pods: Vec<Found> = pods.filter_map(|dir| dir.manifest().ok().map(|pod| Found { dir, pod })).collect();
     delete::delete(root, &pods, Some(GRACE), true)?;

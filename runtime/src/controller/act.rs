@@ -20,10 +20,11 @@ impl Controller {
         let mut acted = false;
         for action in actions {
             match act(&self.root, workload, action) {
-                Ok((reason, message)) => {
+                Ok(Some((reason, message))) => {
                     acted = true;
                     events.normal(reason, &message);
                 }
+                Ok(None) => {}
                 Err(error) => {
                     let message = format!("{error:#}");
                     if self.told.get(workload.uid()) != Some(&message) {
@@ -39,19 +40,23 @@ impl Controller {
     }
 }
 
-/// Does it; answers what to tell.
-fn act(root: &Root, workload: &Workload, action: Action) -> Result<(&'static str, String)> {
-    match action {
+/// A reason and a message.
+type Told = (&'static str, String);
+
+/// Does it; answers what to tell, if it was not in vain because the pod has gone by itself.
+fn act(root: &Root, workload: &Workload, action: Action) -> Result<Option<Told>> {
+    Ok(Some(match action {
         Action::Create(pod) => {
             let names = root.lock_names()?;
             let dir = admit(root, *pod, None, &names).context("create a pod")?;
             drop(names);
             supervisor::ensure(root, &dir)?;
-            Ok(("SuccessfulCreate", format!("Created pod: {}", name(&dir.manifest()?))))
+            let Ok(pod) = dir.manifest() else { return Ok(None) };
+            ("SuccessfulCreate", format!("Created pod: {}", name(&pod)))
         }
         Action::Delete(uid) => {
             let dir = root.pod(&uid);
-            let pod = dir.manifest().context("delete a pod")?;
+            let Ok(pod) = dir.manifest() else { return Ok(None) };
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
             if root.node(&node).failure()?.is_some() {
                 // Its node does not hear of it before it can be reached.
@@ -59,31 +64,32 @@ fn act(root: &Root, workload: &Workload, action: Action) -> Result<(&'static str
             } else {
                 supervisor::terminate(root, &dir, &pod, None)?;
             }
-            Ok(("SuccessfulDelete", format!("Deleted pod: {}", name(&pod))))
+            ("SuccessfulDelete", format!("Deleted pod: {}", name(&pod)))
         }
         Action::Adopt(uid) => {
             let dir = root.pod(&uid);
-            let mut pod = dir.manifest().context("adopt a pod")?;
-            if owner(&pod.metadata).is_none() {
-                pod.metadata.owner_references.get_or_insert_default().push(reference(workload));
-                dir.replace_manifest(&pod)?;
+            let Ok(mut pod) = dir.manifest() else { return Ok(None) };
+            if owner(&pod.metadata).is_some() {
+                return Ok(None);
             }
-            Ok(("SuccessfulAdopt", format!("Adopted pod: {}", name(&pod))))
+            pod.metadata.owner_references.get_or_insert_default().push(reference(workload));
+            dir.replace_manifest(&pod).context("adopt a pod")?;
+            ("SuccessfulAdopt", format!("Adopted pod: {}", name(&pod)))
         }
-        Action::Keep(owned) => keep(root, *owned),
+        Action::Keep(owned) => keep(root, *owned)?,
         Action::Drop(uid) => {
             let store = root.workloads();
             let _nobody_else = store.lock()?;
             let found = store.all()?.into_iter().find(|one| one.workload.uid() == uid);
             let found = found.with_context(|| format!("workload {uid} is gone"))?;
             store.remove(&found.workload)?;
-            Ok(("SuccessfulDelete", format!("Deleted replica set: {}", found.workload.name())))
+            ("SuccessfulDelete", format!("Deleted replica set: {}", found.workload.name()))
         }
-    }
+    }))
 }
 
 /// Keeps a workload that another one owns.
-fn keep(root: &Root, mut owned: Workload) -> Result<(&'static str, String)> {
+fn keep(root: &Root, mut owned: Workload) -> Result<Told> {
     let store = root.workloads();
     let _nobody_else = store.lock()?;
     let old = store.get(owned.kind(), owned.namespace(), owned.name())?;

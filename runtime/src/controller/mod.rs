@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use flatpod::workload::{self, Facts};
+use flatpod::workload::{self, Facts, Workload};
 use jiff::Timestamp;
 use netns_fixtures::wait_until;
 use nix::sys::{
@@ -58,12 +58,13 @@ pub(crate) fn ensure(root: &Root) -> Result<()> {
     command.spawn().map(drop).context("start the controller")
 }
 
-/// Forgets all workloads and ends the controller. What they own stays.
-pub(crate) fn stop(root: &Root) -> Result<()> {
+/// Forgets all workloads and ends the controller; answers which they were. Their pods stay.
+pub(crate) fn stop(root: &Root) -> Result<Vec<Workload>> {
     let workloads = root.workloads();
     let nobody_makes_one = workloads.lock()?;
-    for stored in workloads.all()? {
-        workloads.remove(&stored.workload)?;
+    let all: Vec<Workload> = workloads.all()?.into_iter().map(|stored| stored.workload).collect();
+    for workload in &all {
+        workloads.remove(workload)?;
     }
     wait_until("the controller to end", GONE, || {
         // One that has just started has not written its number yet.
@@ -74,7 +75,8 @@ pub(crate) fn stop(root: &Root) -> Result<()> {
         ended.map(|()| (!Lock::is_held(&lock_file(root))).then_some(())).transpose()
     })??;
     workloads.sweep(&nobody_makes_one)?;
-    root.sweep()
+    root.sweep()?;
+    Ok(all)
 }
 
 /// Keeps workloads as they shall be until there is none.
@@ -85,7 +87,7 @@ pub(crate) fn run(root: &Root) -> Result<ExitCode> {
         wait_until("the lock of the controller", GLANCE, || Lock::try_take(&lock_file(root)).transpose());
     // Somebody else does it.
     let Ok(lock) = lock else { return Ok(ExitCode::SUCCESS) };
-    let _lock = lock?;
+    let lock = lock?;
     let own = ProcessId::of(i32::try_from(std::process::id())?).context("find the own process")?;
     write_json(&process_file(root), &own)?;
     root.sweep()?;
@@ -103,7 +105,8 @@ pub(crate) fn run(root: &Root) -> Result<ExitCode> {
         if !acted && root.workloads().is_empty()? {
             let _nobody_makes_one = root.workloads().lock()?;
             if root.workloads().is_empty()? {
-                drop(_lock);
+                // Before anybody can make one, who would rely on us.
+                drop(lock);
                 return Ok(ExitCode::SUCCESS);
             }
         }

@@ -1,7 +1,7 @@
 //! Workloads that go, and what they own: it goes first, or it is set free.
 
 use anyhow::Result;
-use flatpod::workload::{Workload, is_leaving, owner};
+use flatpod::workload::{Workload, owner};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::Snapshot;
@@ -60,7 +60,7 @@ pub(super) fn orphans(root: &Root, seen: &Snapshot) -> Result<bool> {
 fn delete(root: &Root, seen: &Snapshot, pod: &Pod) -> Result<bool> {
     let Some(dir) = seen.dir(pod) else { return Ok(false) };
     // One that waits for its node waits no longer.
-    if is_leaving(pod) && dir.deletion()?.is_some() {
+    if dir.deletion()?.is_some() {
         return Ok(false);
     }
     supervisor::terminate(root, dir, pod, None)?;

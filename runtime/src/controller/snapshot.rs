@@ -37,8 +37,10 @@ impl Snapshot {
         for dir in root.pods()? {
             // It may have gone since it was listed.
             let Ok(pod) = dir.manifest() else { continue };
-            pods.push(observed(root, &dir, pod)?);
-            dirs.insert(dir.uid().to_owned(), dir);
+            if let Some(pod) = observed(root, &dir, pod)? {
+                pods.push(pod);
+                dirs.insert(dir.uid().to_owned(), dir);
+            }
         }
         let (mut nodes, mut waits) = (vec![], vec![]);
         for record in placement::nodes(root)? {

@@ -50,6 +50,27 @@ fn objects_are_stable() {
 }
 
 #[test]
+fn workloads_are_completed_but_for_what_scaling_changes() {
+    let of = |kind: &str, spec: &str| {
+        let version = if kind == "Job" { "batch/v1" } else { "v1" };
+        let version = if kind == "Deployment" { "apps/v1" } else { version };
+        let text = format!(
+            "{{apiVersion: {version}, kind: {kind}, metadata: {{name: a}}, spec: {{{spec} template: {{metadata: \
+             {{name: x, labels: {{app: a}}}}, spec: {{containers: [{{name: c, image: i}}]}}}}}}}}"
+        );
+        let found = of(&text);
+        assert!(found.problems.is_empty(), "{:#?}", found.problems);
+        found.objects[0].to_json().unwrap()["spec"].clone()
+    };
+    let deployment = of("Deployment", "selector: {matchLabels: {app: a}},");
+    assert_eq!(deployment["strategy"]["rollingUpdate"]["maxSurge"], "25%");
+    assert_eq!(deployment["replicas"], Json::Null);
+    assert_eq!(deployment["template"]["metadata"]["name"], Json::Null, "pods are named after the workload");
+    assert_eq!(deployment["template"]["spec"]["restartPolicy"], "Always");
+    assert_eq!(of("ReplicationController", "")["selector"]["app"], "a");
+}
+
+#[test]
 fn several_files_are_reported_together() {
     let source = |name: &str, text: &str| Source { name: name.to_owned(), text: text.to_owned() };
     let found = check(

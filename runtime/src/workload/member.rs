@@ -17,8 +17,7 @@ pub fn owner(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 }
 
 /// Whether the pod shall go.
-#[must_use]
-pub fn is_leaving(pod: &Pod) -> bool {
+pub(super) fn is_leaving(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
@@ -29,8 +28,7 @@ pub fn is_active(pod: &Pod) -> bool {
 }
 
 /// Whether the pod serves.
-#[must_use]
-pub fn is_ready(pod: &Pod) -> bool {
+pub(super) fn is_ready(pod: &Pod) -> bool {
     ready(pod).is_some_and(|condition| condition.status == "True")
 }
 

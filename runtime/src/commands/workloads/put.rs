@@ -98,3 +98,41 @@ fn immutable(old: &Spec, new: &Spec) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment(spec: &serde_json::Value) -> Workload {
+        let mut whole = json!({ "selector": { "matchLabels": { "app": "web" } },
+            "template": { "metadata": { "labels": { "app": "web" } }, "spec": { "containers": [] } } });
+        for (key, value) in spec.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        Workload::from_json(&json!({ "kind": "Deployment", "metadata": { "name": "web" }, "spec": whole }))
+            .unwrap()
+    }
+
+    #[test]
+    fn what_a_manifest_leaves_to_others_stays() {
+        let mut old = deployment(&json!({ "replicas": 5 }));
+        admission::register(&mut old).unwrap();
+        assert_eq!(merged(&old, &deployment(&json!({}))).unwrap(), old);
+        let annotations = old.template_mut().unwrap().metadata.get_or_insert_default();
+        annotations.annotations = Some([(RESTARTED_AT.to_owned(), "now".to_owned())].into());
+        assert_eq!(merged(&old, &deployment(&json!({}))).unwrap(), old);
+        let three = merged(&old, &deployment(&json!({ "replicas": 3 }))).unwrap();
+        assert_eq!((three.replicas(), three.metadata.generation, three.uid()), (Some(3), Some(2), old.uid()));
+        assert_eq!(restarted_at(&three).as_deref(), Some("now"));
+    }
+
+    #[test]
+    fn a_selector_does_not_change() {
+        let old = deployment(&json!({}));
+        let other = deployment(&json!({ "selector": { "matchLabels": { "app": "other" } } }));
+        let error = merged(&old, &other).unwrap_err().to_string();
+        assert!(error.starts_with("deployment.apps/web: spec.selector: field is immutable"), "{error}");
+    }
+}
