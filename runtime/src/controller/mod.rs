@@ -47,7 +47,12 @@ const GONE: Duration = Duration::from_secs(30);
 /// Makes sure that there is a controller if there is a workload.
 #[expect(clippy::disallowed_methods, reason = "the controller is a process")]
 pub(crate) fn ensure(root: &Root) -> Result<()> {
-    if root.workloads().is_empty()? || Lock::is_held(&lock_file(root)) {
+    // Somebody who only looks holds the lock for a moment as well, but is not the process that is written down.
+    let is_there = || -> Result<bool> {
+        let process: Option<ProcessId> = read_json(&process_file(root))?;
+        Ok(Lock::is_held(&lock_file(root)) && process.is_some_and(ProcessId::is_alive))
+    };
+    if root.workloads().is_empty()? || is_there()? {
         return Ok(());
     }
     let log = root.path().join("controller.log");
@@ -93,12 +98,17 @@ pub(crate) fn run(root: &Root) -> Result<ExitCode> {
     root.sweep()?;
     root.workloads().sweep(&root.workloads().lock()?)?;
     let mut controller = Controller::new(root)?;
+    let mut last = String::new();
     loop {
         let acted = match controller.turn() {
             Ok(acted) => acted,
             Err(error) => {
                 // The next turn may do better; whoever wonders reads controller.log.
-                let _ = writeln!(io::stderr(), "{} {error:#}", Timestamp::now());
+                let error = format!("{error:#}");
+                if error != last {
+                    let _ = writeln!(io::stderr(), "{} {error}", Timestamp::now());
+                    last = error;
+                }
                 false
             }
         };
