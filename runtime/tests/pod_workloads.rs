@@ -206,11 +206,11 @@ fn r33_replica_sets_replace_adopt_and_let_go() {
 fn r31_r33_pods_of_a_failed_node_are_replaced_elsewhere_and_bare_ones_are_not() {
     let lab = cluster();
     lab.apply(&manifest("Deployment", "replicas: 3,", SLEEPER));
+    let before = settled(&lab, 3);
     lab.apply(&manifest("DaemonSet", "", SLEEPER).replace("app: web", "app: everywhere"));
     lab.apply(&format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: bare}}, spec: {{nodeName: n2, terminationGracePeriodSeconds: 0, containers: [{SLEEPER}]}}}}"
     ));
-    let before = settled(&lab, 3);
     lab.wait_ready("bare");
     lab.ok(&["rollout", "status", "ds/web", "--timeout", "60"]);
     let lost: Vec<&Value> = before.iter().filter(|pod| node(pod) == "n2").collect();
@@ -350,6 +350,22 @@ fn r33_a_stateful_set_makes_and_deletes_in_order_and_keeps_names() {
     one.unwrap_or_else(|timeout| panic!("{timeout}: {}", lab.ok(&["get", "all"])));
     lab.ok(&["delete", "sts/web"]);
     nothing_left(&lab);
+}
+
+/// Two of one name could both write to what is one's own: who is lost is replaced when somebody says that it is gone.
+#[test]
+fn r33_a_lost_pod_of_a_stateful_set_is_replaced_when_it_is_said_to_be_gone() {
+    let lab = cluster();
+    lab.apply(&manifest("StatefulSet", "replicas: 1, serviceName: peers,", SLEEPER));
+    let before = settled(&lab, 1).remove(0);
+    lab.ok(&["node", "fail", &node(&before)]);
+    let lost = lab.wait("web-0", "to be counted as lost", |pod| !stays(pod));
+    assert_eq!(uid(&lost), uid(&before));
+    lab.ok(&["delete", "pod", "web-0"]);
+    let after = settled(&lab, 1).remove(0);
+    assert_eq!(name(&after), "web-0");
+    assert_ne!(uid(&after), uid(&before));
+    assert_ne!(node(&after), node(&before));
 }
 
 #[test]
