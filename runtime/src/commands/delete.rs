@@ -44,7 +44,7 @@ pub(crate) struct DeleteArgs {
     files: Vec<PathBuf>,
     #[command(flatten)]
     namespace: super::NamespaceArg,
-    /// Seconds that containers have between being asked to end and being killed
+    /// Seconds that containers have between being asked to end and being killed; pods of workloads have their own
     #[arg(long)]
     grace_period: Option<u64>,
     /// With --grace-period=0: kill at once
