@@ -9,15 +9,17 @@ pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod up;
+pub(crate) mod workloads;
 
 use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use flatpod::manifest::NAMESPACE;
+use flatpod::{manifest::NAMESPACE, workload::Kind};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
+    controller,
     state::{PodDir, Root},
     supervisor,
 };
@@ -25,7 +27,11 @@ use crate::{
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PodVerb {
-    /// Make pods, ConfigMaps and Secrets as manifests say
+    /// Make pods, workloads, ConfigMaps and Secrets as manifests say
+    ///
+    /// Workload kinds (Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, ...) are expanded on this machine's nodes so
+    /// that you can exercise the network with real manifests; on a cluster, use Kubernetes: the CNI plugin and agent
+    /// are the same binaries there.
     ///
     /// A field that is unknown, misplaced or given twice, a value of the wrong type, a field that flatpod cannot
     /// honour and everything that Kubernetes' API server would refuse is an error that names file, line and path.
@@ -39,14 +45,24 @@ pub(crate) enum PodVerb {
     Apply(apply::ApplyArgs),
     /// Run an image as a pod
     Run(run::RunArgs),
-    /// Show pods or nodes
+    /// Show pods, workloads, nodes or events
+    #[command(after_help = "Examples:\n  flatpod get pods -o wide -l app=web\n  flatpod get deployments\n  \
+        flatpod get sts/db -o yaml\n  flatpod get all")]
     Get(get::GetArgs),
     /// Print a container's output
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
-    /// Delete pods
+    /// Delete pods, workloads, ConfigMaps and Secrets
+    #[command(after_help = "Examples:\n  flatpod delete pod web\n  flatpod delete deployment/web\n  \
+        flatpod delete rs/web --cascade=orphan\n  flatpod delete -f manifests/")]
     Delete(delete::DeleteArgs),
+    /// Say how many pods a workload has
+    #[command(after_help = "Examples:\n  flatpod scale deployment/web --replicas 3")]
+    Scale(workloads::scale::ScaleArgs),
+    /// Look at or begin the roll-out of a workload's template
+    #[command(subcommand)]
+    Rollout(workloads::rollout::RolloutVerb),
     /// Make, list and delete simulated nodes
     #[command(subcommand)]
     Node(node::NodeVerb),
@@ -78,6 +94,9 @@ impl PodVerb {
             return apply::check(args);
         }
         let root = &Root::open(at)?;
+        if !matches!(self, Self::Down) {
+            controller::ensure(root)?;
+        }
         match self {
             Self::Apply(args) => apply::run(root, args),
             Self::Run(args) => run::run(root, args),
@@ -85,6 +104,8 @@ impl PodVerb {
             Self::Logs(args) => logs::run(root, args),
             Self::Exec(args) => exec::run(root, args),
             Self::Delete(args) => delete::run(root, args),
+            Self::Scale(args) => workloads::scale::run(root, args),
+            Self::Rollout(verb) => workloads::rollout::run(root, verb),
             Self::Node(verb) => node::run(root, verb),
             Self::Image(verb) => image::run(root, verb),
             Self::Up(args) => up::run(root, args),
@@ -96,7 +117,7 @@ impl PodVerb {
 }
 
 /// Which namespace, for the verbs that look one up.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct NamespaceArg {
     /// The pod's namespace
     #[arg(long, short, default_value = NAMESPACE)]
@@ -110,9 +131,13 @@ pub(crate) struct Found {
     pub(crate) pod: Pod,
 }
 
-/// The pod of that name; makes sure that it is supervised.
+/// The pod of that name, or the first one of a workload, as KIND/NAME; makes sure that it is supervised.
 pub(crate) fn find(root: &Root, namespace: &str, name: &str) -> Result<Found> {
     let name = name.strip_prefix("pod/").unwrap_or(name);
+    if let Some((kind, name)) = name.split_once('/').and_then(|(kind, name)| Some((Kind::named(kind)?, name)))
+    {
+        return workloads::first_pod(root, &workloads::find(root, kind, namespace, name)?.workload);
+    }
     let not_found = || format!("pods {name:?} not found");
     let uid = root.find(namespace, name)?.with_context(not_found)?;
     let dir = root.pod(&uid);

@@ -4,6 +4,7 @@
 //! pods/UID/pod.json          what is wanted, with metadata as it was when the pod was made
 //!          status.json       what is
 //!          deletion.json     that it shall go, and how much time it has
+//!          eviction.json     that it shall go as soon as its node can be reached again
 //!          lock              held by its supervisor
 //!          sandbox.json      its sandbox: written before the network is asked for anything
 //!          net ipc uts pid   the sandbox's namespaces, mounted
@@ -128,6 +129,11 @@ impl PodDir {
         write_json(&self.manifest_file(), pod)
     }
 
+    /// Changes who owns it, unless it is gone: what is gone is not made again.
+    pub(crate) fn replace_manifest(&self, pod: &Pod) -> Result<()> {
+        write_json(&self.manifest_file(), pod)
+    }
+
     /// What is, as last seen by its supervisor.
     pub(crate) fn status(&self) -> Result<Option<PodStatus>> {
         read_json(&self.file("status.json"))
@@ -146,6 +152,16 @@ impl PodDir {
     /// Remembers that it shall go.
     pub(crate) fn put_deletion(&self, deletion: &Deletion) -> Result<()> {
         write_json(&self.file("deletion.json"), deletion)
+    }
+
+    /// Since when it shall go, as soon as its node can be reached again.
+    pub(crate) fn eviction(&self) -> Result<Option<Timestamp>> {
+        read_json(&self.file("eviction.json"))
+    }
+
+    /// Remembers that it shall go as soon as its node can be reached again.
+    pub(crate) fn put_eviction(&self, since: Timestamp) -> Result<()> {
+        write_json(&self.file("eviction.json"), &since)
     }
 
     /// Its sandbox.

@@ -29,13 +29,14 @@ use crate::{
     container::{PodView, mount_volumes},
     image::Store,
     sandbox::Sandbox,
-    state::{Lock, NodeRecord, Objects, PodDir, Root, SandboxRecord},
+    state::{Deletion, Lock, NodeRecord, Objects, PodDir, Root, SandboxRecord},
 };
 use decide::{Action, Decision, Facts, LONGEST_WAIT};
 use end::{End, Why};
-use events::Events;
 use runs::Run;
-use watch::Watch;
+
+pub(crate) use events::Events;
+pub(crate) use watch::Watch;
 
 /// Nothing is lost when an event is: everything is looked at this often anyway.
 const TICK: Duration = Duration::from_millis(500);
@@ -70,6 +71,25 @@ pub(crate) fn ensure(root: &Root, dir: &PodDir) -> Result<()> {
     command.spawn().map(drop).context("start the pod's supervisor")
 }
 
+/// Asks a pod to go, within `grace` seconds or those that its specification gives it. The first word counts, but for
+/// one that leaves less time.
+pub(crate) fn terminate(root: &Root, dir: &PodDir, pod: &Pod, grace: Option<u64>) -> Result<()> {
+    let spec = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let own = u64::try_from(spec.unwrap_or(end::GRACE)).unwrap_or(0);
+    let old = dir.deletion()?;
+    let grace_seconds = grace.unwrap_or(own);
+    if old.as_ref().is_none_or(|old| grace_seconds < old.grace_seconds) {
+        let requested_at = old.map_or_else(Timestamp::now, |old| old.requested_at);
+        let asked = dir.put_deletion(&Deletion { requested_at, grace_seconds });
+        if asked.is_err() && !dir.path().exists() {
+            // It has gone by itself meanwhile.
+            return Ok(());
+        }
+        asked?;
+    }
+    ensure(root, dir)
+}
+
 /// Supervises a pod until it is gone or over.
 pub(crate) fn run(root: &Root, args: &SuperviseArgs) -> Result<ExitCode> {
     // Fails when we lead a session already.
@@ -89,7 +109,7 @@ pub(crate) fn run(root: &Root, args: &SuperviseArgs) -> Result<ExitCode> {
 }
 
 /// Whether there is nothing to do for a pod any more.
-fn is_over(dir: &PodDir) -> Result<bool> {
+pub(crate) fn is_over(dir: &PodDir) -> Result<bool> {
     let phase = dir.status()?.and_then(|status| status.phase);
     let over = matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
     Ok(over && dir.sandbox()?.is_none() && dir.deletion()?.is_none())

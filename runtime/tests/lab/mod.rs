@@ -20,7 +20,8 @@ const APPLETS: [&str; 24] = [
     "umount", "true", "false", "kill", "date", "test", "wc", "ping", "mkdir", "stat", "readlink",
 ];
 /// The network of most tests: our own plugin, alone.
-const FLATNET: &str = r#"{"cniVersion":"1.1.0","name":"flatnet","plugins":[{"type":"flatnet","stateDir":"STATE",
+#[allow(dead_code, reason = "each test file uses some")]
+pub(crate) const FLATNET: &str = r#"{"cniVersion":"1.1.0","name":"flatnet","plugins":[{"type":"flatnet","stateDir":"STATE",
     "subnets":["10.22.0.0/24","fd00:22::/64"],"clusterNetworks":["10.22.0.0/16"],"masquerade":false,
     "capabilities":{"portMappings":true}}]}"#;
 /// The same made by the reference plugins, as Debian has them.
@@ -217,7 +218,7 @@ impl Lab {
             self.processes().into_iter().map(|(pid, line)| format!("{pid} {line}")).collect();
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         found.extend(mounts.lines().filter(|line| line.contains(&own)).map(str::to_owned));
-        for below in ["pods", "names"] {
+        for below in ["pods", "names", "workloads"] {
             let entries = fs::read_dir(self.root().join(below)).into_iter().flatten().flatten();
             found.extend(entries.map(|entry| entry.path().display().to_string()));
         }
