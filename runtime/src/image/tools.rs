@@ -46,7 +46,17 @@ pub(super) fn image(images: &Path) -> Result<Image> {
         working_dir: "/".to_owned(),
         ..ImageConfig::default()
     };
-    Ok(Image { reference: TOOLS.to_owned(), lower: vec![rootfs], config })
+    Ok(Image {
+        reference: TOOLS.parse()?,
+        id: super::store::id(&config, &rootfs.to_string_lossy())?,
+        digests: vec![],
+        lower: vec![rootfs],
+        layers: vec![],
+        config,
+        created: None,
+        size: None,
+        host_dirs: vec![],
+    })
 }
 
 fn build(root: &Path, program: &Path) -> Result<()> {

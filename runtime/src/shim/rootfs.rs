@@ -4,13 +4,16 @@
 
 use std::{
     fs,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use nix::{
+    fcntl::OFlag,
     mount::{MntFlags, MsFlags, mount as mount_at, umount2},
     sched::CloneFlags,
+    sys::stat::Mode,
 };
 
 /// Mounts the image with a writable layer above it at `rootfs` in `attempt`.
@@ -25,12 +28,21 @@ pub(super) fn mount(attempt: &Path, lower: &[PathBuf]) -> Result<()> {
         let dir = attempt.join(dir);
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     }
-    let lower = lower.iter().map(|dir| dir.to_string_lossy().into_owned()).collect::<Vec<_>>().join(":");
+    // All options together have to fit into a page, so layers are named by descriptors: any number, any path.
+    let lower = lower.iter().map(|dir| open(dir)).collect::<Result<Vec<_>>>()?;
+    let named = lower.iter().map(|dir| format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    let lowerdir = named.collect::<Vec<_>>().join(":");
     let (upper, work) = (attempt.join("upper"), attempt.join("work"));
-    let options = format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
+    let options = format!("lowerdir={lowerdir},upperdir={},workdir={}", upper.display(), work.display());
     let rootfs = super::rootfs_of(attempt);
     mount_at(Some("overlay"), &rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .with_context(|| format!("mount the root file system with {options}"))
+}
+
+fn open(layer: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::open(layer, flags, Mode::empty());
+    opened.with_context(|| format!("open the image's directory {}", layer.display()))
 }
 
 /// Unmounts it, and removes what the container wrote.

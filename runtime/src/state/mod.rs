@@ -12,6 +12,7 @@ mod process;
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -42,6 +43,10 @@ impl Root {
             let dir = path.join(below);
             fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         }
+        // Images bring programs that run as their owner: they are for containers, not for users of this machine.
+        let images = path.join("images");
+        let closed = fs::set_permissions(&images, fs::Permissions::from_mode(0o700));
+        closed.with_context(|| format!("close {}", images.display()))?;
         Ok(Self { path })
     }
 
