@@ -326,7 +326,31 @@ fn an_image_that_is_used_is_not_removed_and_its_layers_go_with_their_last_user()
     lab.wait("p", "no image", |pod| status(pod, "c")["state"]["waiting"]["reason"] == "ErrImageNeverPull");
     assert!(load(&lab, &docker_archive("two:v1", &run, &[&tars[0], &tars[2]])).status.success());
     assert_eq!(left(&lab, "layers"), layers(&[0, 2]), "nobody uses the other one any more");
+    fs::remove_dir_all(lab.root().join("images/refs")).unwrap();
+    lab.ok(&["gc"]);
+    assert_eq!(left(&lab, "layers"), layers(&[]));
     assert_eq!(lab.flatpod(&["image", "rm", "builtin/tools:v1"]).status.code(), Some(1));
+}
+
+#[test]
+fn an_image_may_have_as_many_layers_as_docker_makes() {
+    let lab = Lab::new();
+    let above = |at: usize| {
+        Layer::new().file(&format!("file-{at}"), b"x", 0o644).file("top", at.to_string().as_bytes(), 0o644)
+    };
+    let mut tars: Vec<_> = (1..127).map(|at| above(at).tar()).collect();
+    tars.insert(0, Layer::base().tar());
+    // The same layer twice, as empty ones often are.
+    tars[60] = tars[30].clone();
+    let all: Vec<&[u8]> = tars.iter().map(Vec::as_slice).collect();
+    let loaded = load(
+        &lab,
+        &docker_archive("high:v1", &json!({ "Cmd": ["sh", "-c", "cat /top; ls / | wc -l"] }), &all),
+    );
+    assert!(loaded.status.success(), "{}", text(&loaded.stderr));
+    lab.ok(&["run", "p", "--image", "high:v1", "--restart", "Never"]);
+    lab.wait_phase("p", "Succeeded");
+    assert_eq!(lab.logs("p", "p"), "126132\n");
 }
 
 #[test]

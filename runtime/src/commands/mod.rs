@@ -56,7 +56,7 @@ pub(crate) enum PodVerb {
     Up(up::UpArgs),
     /// Delete all pods and simulated nodes
     Down,
-    /// Detach from the network what belongs to no pod
+    /// Detach from the network what belongs to no pod, and remove layers of no image
     Gc,
     /// Ask the network whether a pod's attachment is as it should be
     Check {

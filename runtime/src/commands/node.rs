@@ -16,6 +16,7 @@ use super::{Found, delete, find, up};
 use crate::{
     cgroup::Cgroup,
     cni::Network,
+    image::{Store, mounted},
     sandbox::{pin, unpin},
     state::{NodeRecord, Root},
     supervisor,
@@ -198,6 +199,7 @@ pub(crate) fn gc(root: &Root) -> Result<ExitCode> {
             Network::of(&node).gc(&valid).with_context(|| format!("collect on node {}", node.name))?;
         say(&format!("node/{}: {count} attachments removed", node.name))?;
     }
+    Store::new(root.images()).sweep(|| mounted(root))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,6 +24,8 @@ const OPAQUE: &str = ".wh..wh..opq";
 const PRIVATE: &str = ".wh..wh.";
 /// Extended attributes in a header.
 const EXTENDED: &str = "SCHILY.xattr.";
+/// Files with holes, as GNU tar writes them into archives of this format.
+const SPARSE: &str = "GNU.sparse.";
 /// With these a layer could make overlayfs show other files than it has.
 const OVERLAY: &str = "trusted.overlay.";
 /// Labels of the machine that the layer was made on.
@@ -163,7 +165,11 @@ fn attributes(entry: &mut Entry<'_, impl Read>) -> Result<Attributes> {
     let mut extended = vec![];
     for extension in entry.pax_extensions()?.into_iter().flatten() {
         let extension = extension?;
-        let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix(EXTENDED)) else { continue };
+        let key = extension.key().unwrap_or_default();
+        if key.starts_with(SPARSE) {
+            bail!("a file with holes, written in a way that is not read: make the archive without --sparse");
+        }
+        let Some(name) = key.strip_prefix(EXTENDED) else { continue };
         if name.starts_with(OVERLAY) {
             bail!("the attribute {name} is not a layer's to set");
         }

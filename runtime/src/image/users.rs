@@ -45,7 +45,11 @@ pub(crate) fn pods_with(root: &Root, image: &Image) -> Result<Vec<String>> {
 
 fn names(pod: &Pod, image: &Image) -> bool {
     let spec = pod.spec.iter();
-    let all = spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    let named = all.filter_map(|container| container.image.as_deref()?.parse::<Reference>().ok());
+    let all = spec.flat_map(|spec| {
+        let temporary = spec.ephemeral_containers.iter().flatten().map(|container| &container.image);
+        let others = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        others.map(|container| &container.image).chain(temporary)
+    });
+    let named = all.flatten().filter_map(|name| name.parse::<Reference>().ok());
     { named }.any(|name| image.is(&name))
 }

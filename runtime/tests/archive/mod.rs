@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 /// What the image's programs are.
-const APPLETS: [&str; 12] =
-    ["sh", "cat", "ls", "sleep", "echo", "id", "env", "stat", "find", "touch", "readlink", "kill"];
+const APPLETS: [&str; 13] =
+    ["wc", "sh", "cat", "ls", "sleep", "echo", "id", "env", "stat", "find", "touch", "readlink", "kill"];
 
 pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(bytes))

@@ -44,9 +44,12 @@ impl Made {
     }
 
     /// The next entry has this attribute.
-    fn attribute(mut self, name: &str, value: &[u8]) -> Self {
-        let key = format!("SCHILY.xattr.{name}");
-        self.0.append_pax_extensions([(key.as_str(), value)]).unwrap();
+    fn attribute(self, name: &str, value: &[u8]) -> Self {
+        self.extension(&format!("SCHILY.xattr.{name}"), value)
+    }
+
+    fn extension(mut self, key: &str, value: &[u8]) -> Self {
+        self.0.append_pax_extensions([(key, value)]).unwrap();
         self
     }
 
@@ -212,6 +215,7 @@ fn nothing_outside_is_touched_and_the_path_is_named() {
         (Made::new().hard_link("new", "absent"), "new", "hard link to \"absent\""),
         (Made::new().entry(EntryType::new(b'V'), "v", "", b""), "v", "type 'V'"),
         (Made::new().attribute("trusted.overlay.redirect", b"/").dir("d"), "d", "trusted.overlay.redirect"),
+        (Made::new().extension("GNU.sparse.major", b"1").file("holes", "0\n"), "holes", "without --sparse"),
     ] {
         let told = archive.refused();
         assert!(told.contains(&format!("path {path:?}")) && told.contains(why), "{path}: {told}");
