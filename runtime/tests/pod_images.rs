@@ -333,6 +333,24 @@ fn an_image_that_is_used_is_not_removed_and_its_layers_go_with_their_last_user()
 }
 
 #[test]
+fn an_image_that_is_saved_can_be_loaded_elsewhere() {
+    let (lab, other) = (Lab::bare(), Lab::new());
+    let below = Layer::base().dir("dir").file("dir/gone", b"1", 0o644).file("dir/kept", b"1", 0o4755).tar();
+    let above = Layer::new().file("dir/.wh.gone", b"", 0).file("new", b"2", 0o644).tar();
+    let run = json!({ "Entrypoint": ["ls"], "Cmd": ["/dir", "/new"], "User": "bird" });
+    assert!(load(&lab, &docker_archive("registry.test/a:v1", &run, &[&below, &above])).status.success());
+    let file = lab.path().join("saved.tar");
+    lab.ok(&["image", "save", "registry.test/a:v1", "-o", path(&file)]);
+    let saved = lab.flatpod(&["image", "save", "registry.test/a:v1"]).stdout;
+    assert!(saved == fs::read(&file).unwrap(), "the same every time");
+    assert_eq!(text(&load(&other, &saved).stdout), "image/registry.test/a:v1 loaded\n");
+    other.ok(&["run", "p", "--image", "registry.test/a:v1", "--restart", "Never"]);
+    other.wait_phase("p", "Succeeded");
+    assert_eq!(other.logs("p", "p"), "/new\n\n/dir:\nkept\n");
+    assert_eq!(lab.flatpod(&["image", "save", "builtin/host:v1"]).status.code(), Some(1));
+}
+
+#[test]
 fn an_image_may_have_as_many_layers_as_docker_makes() {
     let lab = Lab::new();
     let above = |at: usize| {

@@ -17,19 +17,19 @@ use tar::{Entry, EntryType};
 use super::tree::{Attributes, Place, Tree, inside};
 
 /// Marks the name of something that lower layers have and this one removes.
-const WHITEOUT: &str = ".wh.";
+pub(super) const WHITEOUT: &str = ".wh.";
 /// Marks a directory whose content in lower layers is removed.
-const OPAQUE: &str = ".wh..wh..opq";
+pub(super) const HIDE_ALL: &str = ".wh..wh..opq";
 /// Other files that begin so are for the tool that made the layer.
 const PRIVATE: &str = ".wh..wh.";
 /// Extended attributes in a header.
-const EXTENDED: &str = "SCHILY.xattr.";
+pub(super) const EXTENDED: &str = "SCHILY.xattr.";
 /// Files with holes, as GNU tar writes them into archives of this format.
 const SPARSE: &str = "GNU.sparse.";
 /// With these a layer could make overlayfs show other files than it has.
-const OVERLAY: &str = "trusted.overlay.";
+pub(super) const OVERLAY: &str = "trusted.overlay.";
 /// Labels of the machine that the layer was made on.
-const LABEL: &str = "security.selinux";
+pub(super) const LABEL: &str = "security.selinux";
 
 /// What a layer turned out to be.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Layer {
         }
         let path = checked(name)?;
         match path.file_name().and_then(OsStr::to_str) {
-            Some(OPAQUE) => self.hide_lower(&path),
+            Some(HIDE_ALL) => self.hide_lower(&path),
             Some(name) if name.starts_with(PRIVATE) => Ok(()),
             Some(name) if name.starts_with(WHITEOUT) => self.whiteout(&path, name),
             _ => self.make(entry, &path, name.as_bytes().ends_with(b"/")),

@@ -2,9 +2,13 @@
 
 mod show;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::node::say;
@@ -39,6 +43,17 @@ pub(crate) enum ImageVerb {
         /// Their names or ids
         #[arg(required = true)]
         names: Vec<String>,
+    },
+    /// Write an image as docker save does, for docker, podman and others to load
+    #[command(
+        after_help = "Examples:\n  flatpod image save web:v1 -o web.tar\n  flatpod image save web:v1 | docker load"
+    )]
+    Save {
+        /// Its name or id
+        name: String,
+        /// The file [default: standard output]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Remove images that no pod uses; imported directories stay
     Rm {
@@ -111,6 +126,7 @@ pub(crate) fn run(root: &Root, verb: &ImageVerb) -> Result<ExitCode> {
             let found = names.iter().map(|name| store.matching(name)).collect::<Result<Vec<_>>>()?;
             show::inspect(&found.concat())?;
         }
+        ImageVerb::Save { name, output } => save(&store, name, output.as_deref())?,
         ImageVerb::Rm { names, force } => {
             for name in names {
                 remove(root, &store, name, *force)?;
@@ -145,6 +161,23 @@ fn import(root: &Root, store: &Store, args: &ImportArgs) -> Result<()> {
     let image = store.import(&args.name, &Source::of(&args.rootfs), config);
     store.sweep(|| mounted(root))?;
     say(&format!("image/{} imported", image?.reference))
+}
+
+fn save(store: &Store, name: &str, output: Option<&Path>) -> Result<()> {
+    let found = store.matching(name)?;
+    let image = found.first().with_context(|| format!("no image {name:?}"))?;
+    let Some(file) = output else {
+        if io::stdout().is_terminal() {
+            bail!("an archive is nothing for a terminal: say -o FILE, or send it somewhere");
+        }
+        return store.save(image, io::stdout().lock());
+    };
+    let told = || format!("write {}", file.display());
+    let dir = file.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+    let mut fresh = tempfile::NamedTempFile::new_in(dir).with_context(told)?;
+    store.save(image, io::BufWriter::new(&mut fresh))?;
+    fresh.persist(file).with_context(told)?;
+    Ok(())
 }
 
 fn remove(root: &Root, store: &Store, name: &str, force: bool) -> Result<()> {

@@ -241,3 +241,41 @@ fn an_archive_that_is_cut_off_is_an_error() {
     assert!(unpack(&whole[..1500], dir.path()).is_err());
     assert!(unpack(&b"no archive at all".repeat(100)[..], dir.path()).is_err());
 }
+
+#[test]
+fn what_is_packed_again_unpacks_to_the_same() {
+    let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let long = format!("{}/{}", "d".repeat(90), "e".repeat(90));
+    let (dir, _) = good(
+        Made::new()
+            .dir("a")
+            .file("a/file", "content")
+            .hard_link("a/again", "a/file")
+            .symlink("a/link", "/etc/passwd")
+            .entry(EntryType::Fifo, "pipe", "", b"")
+            .attribute("security.capability", &capability)
+            .file("ping", "x")
+            .file("a/.wh.gone", "")
+            .file("b/.wh..wh..opq", "")
+            .file("b/c", "x"),
+    );
+    fs::create_dir_all(dir.path().join(&long)).unwrap();
+    let packed = crate::image::pack::pack(dir.path(), vec![]).unwrap();
+    let again = tempfile::tempdir().unwrap();
+    assert_eq!(unpack(&packed[..], again.path()).unwrap().size, 9);
+    let seen = |root: &Path| {
+        let all = ["a", "a/file", "a/again", "a/link", "a/gone", "pipe", "ping", "b", "b/c", &long];
+        all.map(|name| {
+            let at = root.join(name);
+            let meta = fs::symlink_metadata(&at).unwrap();
+            let mut capability = [0; 32];
+            let bytes = lgetxattr(&at, "security.capability", &mut capability).unwrap_or(0);
+            let opaque = lgetxattr(&at, OPAQUE, &mut [0; 8]).is_ok();
+            let links = if meta.is_dir() { 0 } else { meta.nlink() };
+            let owner = (meta.uid(), meta.gid(), meta.mtime());
+            (meta.mode(), links, meta.rdev(), owner, capability[..bytes].to_vec(), opaque)
+        })
+    };
+    assert_eq!(seen(dir.path()), seen(again.path()));
+    assert_eq!(crate::image::pack::pack(again.path(), vec![]).unwrap(), packed);
+}
