@@ -332,6 +332,33 @@ fn an_image_that_is_used_is_not_removed_and_its_layers_go_with_their_last_user()
     assert_eq!(lab.flatpod(&["image", "rm", "builtin/tools:v1"]).status.code(), Some(1));
 }
 
+/// Root file systems of machines have such links, and configurations name directories that no layer has.
+#[test]
+fn links_in_etc_and_missing_directories_are_no_obstacle_and_lead_nowhere() {
+    let lab = Lab::new();
+    let outside = lab.path().join("outside");
+    let link = |layer: Layer, name: &str, target: &str| layer.link(EntryType::Symlink, name, target);
+    let layer = link(Layer::base(), "etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
+    let layer = link(link(layer, "etc/hosts", path(&outside)), "way", path(lab.path()));
+    let run = json!({ "Cmd": ["sh", "-c", "cat /etc/hosts /etc/resolv.conf; readlink /proc/self/cwd"], "WorkingDir": "/way/a/b" });
+    assert!(load(&lab, &docker_archive("links:v1", &run, &[&layer.tar()])).status.success());
+    lab.apply(&pod(
+        "image: 'links:v1', workingDir: /work/here",
+        ", restartPolicy: Never, hostAliases: [{ip: 192.0.2.7, hostnames: [a]}]",
+    ));
+    lab.wait_phase("p", "Succeeded");
+    let said = lab.logs("p", "c");
+    assert!(
+        said.contains("192.0.2.7") && said.contains("nameserver") && said.ends_with("\n/work/here\n"),
+        "{said}"
+    );
+    lab.ok(&["delete", "p"]);
+    lab.apply(&pod("image: 'links:v1'", ", restartPolicy: Never"));
+    let over = lab.wait_phase("p", "Failed");
+    assert_eq!(status(&over, "c")["state"]["terminated"]["reason"], "StartError");
+    assert!(!outside.exists() && !lab.path().join("a").exists());
+}
+
 #[test]
 fn an_image_that_is_saved_can_be_loaded_elsewhere() {
     let (lab, other) = (Lab::bare(), Lab::new());

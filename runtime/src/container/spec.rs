@@ -128,7 +128,7 @@ fn mounts(making: &Making<'_>, read_only: bool, privileged: bool) -> Result<Vec<
     let own = volumes::mounts(making)?;
     let is_own = |at: &str| own.iter().any(|mount| mount["destination"] == json!(at));
     let access = if read_only { "ro" } else { "rw" };
-    for name in ["hosts", "hostname", "resolv.conf"] {
+    for name in super::POD_FILES {
         let at = format!("/etc/{name}");
         if !is_own(&at) {
             all.push(bind(making.dir.file("etc").join(name), &at, access));

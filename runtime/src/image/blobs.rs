@@ -9,10 +9,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{OFlags, ResolveFlags};
 use serde::de::DeserializeOwned;
 
-use super::{compression, digest::Digest, tree::inside};
+use super::{
+    compression,
+    digest::Digest,
+    tree::{inside, look_up},
+};
 
 /// No document about an image is larger (containerd's limit).
 const DOCUMENT: u64 = 8 << 20;
@@ -104,8 +108,8 @@ impl Blobs {
         let path = inside(Path::new(name)).with_context(|| format!("{name:?} leads out"))?;
         match self {
             Self::Directory(dir) => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let file = openat2(dir, &path, flags, Mode::empty(), ResolveFlags::BENEATH);
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+                let file = look_up(dir, &path, flags, ResolveFlags::BENEATH);
                 let file = File::from(file.with_context(|| format!("open {name}"))?);
                 if !file.metadata()?.is_file() {
                     bail!("{name} is no file");

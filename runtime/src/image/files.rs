@@ -7,9 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fgetxattr, fstat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fgetxattr, fstat, openat};
 
-use super::tree::{OPAQUE, is, is_whiteout};
+use super::tree::{OPAQUE, is, is_whiteout, look_up};
 
 /// A list of users is not longer.
 const LONGEST: u64 = 1 << 20;
@@ -42,8 +42,7 @@ fn text(root: impl AsFd, path: &Path) -> Option<String> {
 }
 
 fn open(root: impl AsFd, path: &Path, flags: OFlags) -> Option<OwnedFd> {
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside).ok()
+    look_up(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS).ok()
 }
 
 /// Whether a layer says that lower ones have nothing there.

@@ -24,7 +24,8 @@ const SHORTEST_ID: usize = 6;
 #[derive(Debug)]
 pub(crate) enum ImageError {
     InvalidName(InvalidReference),
-    Missing(String),
+    /// With what may have been meant.
+    Missing(String, Option<Reference>),
 }
 
 impl ImageError {
@@ -32,7 +33,7 @@ impl ImageError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::InvalidName(_) => "InvalidImageName",
-            Self::Missing(_) => "ErrImageNeverPull",
+            Self::Missing(..) => "ErrImageNeverPull",
         }
     }
 }
@@ -41,7 +42,14 @@ impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidName(error) => error.fmt(f),
-            Self::Missing(name) => write!(
+            Self::Missing(name, Some(meant)) => {
+                write!(
+                    f,
+                    "image {name:?} is not in the local store, but {:?} is: name it in full",
+                    meant.to_string()
+                )
+            }
+            Self::Missing(name, None) => write!(
                 f,
                 "image {name:?} is not in the local store, and nothing is pulled from registries. Load it: docker save \
                  {name} | flatpod image load - (or, from a root file system: flatpod image import {name} ROOTFS)"
@@ -79,7 +87,13 @@ impl Store {
             _ if reference.digest().is_some() => self.stored()?.into_iter().find(|one| one.is(&reference)),
             _ => read_json(&self.file(&reference))?,
         };
-        Ok(found.ok_or_else(|| ImageError::Missing(name.to_owned()))?)
+        Ok(found.ok_or_else(|| ImageError::Missing(name.to_owned(), self.built_here(&reference)))?)
+    }
+
+    /// The image that `podman build` gives this name.
+    fn built_here(&self, name: &Reference) -> Option<Reference> {
+        let full: Reference = format!("localhost/{name}").parse().ok()?;
+        self.file(&full).exists().then_some(full)
     }
 
     /// The images that a name, an id or the beginning of an id means.
@@ -218,6 +232,9 @@ mod tests {
         assert_eq!(store.find("docker.io/library/nginx:1.27").unwrap().reference, name);
         store.remove(&name).unwrap();
         store.remove(&name).unwrap();
+        store.import(&"localhost/nginx:1.27".parse().unwrap(), &source, ImageConfig::default()).unwrap();
+        let told = store.find("nginx:1.27").unwrap_err();
+        assert!(told.to_string().contains("\"localhost/nginx:1.27\" is: name it in full"), "{told}");
         assert!(store.find("nginx:1.27").is_err());
     }
 

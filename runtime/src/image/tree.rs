@@ -5,7 +5,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{self, File},
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     path::{Component, Path, PathBuf},
 };
 
@@ -64,18 +64,8 @@ impl Tree {
     }
 
     fn dir(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let path = if path == Path::new("") { Path::new(".") } else { path };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        let look = || openat2(&self.root, path, flags, Mode::empty(), inside);
-        let mut found = look();
-        for _ in 0..TRIES {
-            if found.as_ref().err() != Some(&Errno::AGAIN) {
-                break;
-            }
-            found = look();
-        }
-        found
+        look_up(&self.root, path, OFlags::PATH | OFlags::DIRECTORY, inside)
     }
 
     fn make_dirs(&self, path: &Path) -> io::Result<OwnedFd> {
@@ -198,6 +188,25 @@ impl Place {
         let times = Timestamps { last_access: time, last_modification: time };
         Ok(utimensat(&self.dir, &self.name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
+}
+
+/// Opens what is at `path` in a directory, as far as `how` lets links lead. The directory itself has no name.
+pub(crate) fn look_up(
+    root: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    how: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let path = if path == Path::new("") { Path::new(".") } else { path };
+    let look = || openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), how);
+    let mut found = look();
+    for _ in 0..TRIES {
+        if found.as_ref().err() != Some(&Errno::AGAIN) {
+            break;
+        }
+        found = look();
+    }
+    found
 }
 
 pub(super) fn is(stat: &Stat, kind: FileType) -> bool {
