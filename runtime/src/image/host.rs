@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Digest, HOST, Image, ImageConfig};
+use super::{Digest, HOST, Image, ImageConfig, layers::Layers};
 
 /// What has to be a link into `/usr`, where it is there.
 const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -39,36 +39,20 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\nservices:
 const DEPTH: usize = 4;
 
 /// The image, made now when it is not there yet, and anew when the settings have changed.
-pub(super) fn image(images: &Path) -> Result<Image> {
+pub(super) fn image(layers: &Layers) -> Result<Image> {
     let machine = Path::new("/");
     let links = links(machine)?;
-    let rootfs = images.join(format!("host-{}", state(machine).short()));
-    if !rootfs.exists() {
-        let fresh = tempfile::tempdir_in(images).with_context(|| format!("make a directory for {HOST}"))?;
-        build(machine, fresh.path(), &links).with_context(|| format!("build {HOST}"))?;
-        fs::set_permissions(fresh.path(), fs::Permissions::from_mode(0o755)).context("open it to all")?;
-        // Another process may have been faster, and its directory is as good.
-        if fs::rename(fresh.path(), &rootfs).is_ok() {
-            drop(fresh.keep());
-        }
-    }
+    let name = format!("host-{}", state(machine).short());
+    let rootfs =
+        layers.built(&name, |root| build(machine, root, &links).with_context(|| format!("build {HOST}")))?;
     let config = ImageConfig {
         cmd: vec!["/bin/sh".to_owned()],
         env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],
         working_dir: "/".to_owned(),
         ..ImageConfig::default()
     };
-    Ok(Image {
-        reference: HOST.parse()?,
-        id: super::store::id(&config, &rootfs.to_string_lossy())?,
-        digests: vec![],
-        lower: vec![rootfs],
-        layers: vec![],
-        config,
-        created: None,
-        size: None,
-        host_dirs: vec![PathBuf::from("/usr")],
-    })
+    let image = Image::of_directory(HOST.parse()?, rootfs, config)?;
+    Ok(Image { host_dirs: vec![PathBuf::from("/usr")], ..image })
 }
 
 /// The machine's links into `/usr`.

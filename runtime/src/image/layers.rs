@@ -106,13 +106,21 @@ impl Layers {
         let layer = fill(fresh.path(), from, expected)?;
         let place = self.place(&layer.diff_id);
         fs::create_dir_all(self.all()).with_context(|| format!("create {}", self.all().display()))?;
-        match fs::rename(fresh.path(), &place) {
-            Ok(()) => drop(fresh.keep()),
-            // Another one was faster, and its layer is as good.
-            Err(_) if place.exists() => {}
-            Err(e) => return Err(e).with_context(|| format!("create {}", place.display())),
-        }
+        settle(fresh, &place)?;
         Ok(layer)
+    }
+
+    /// The directory of a built-in image, made by `build` when it is not there yet.
+    pub(super) fn built(&self, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        let place = self.dir.join(name);
+        if !place.exists() {
+            let _stays = self.launching()?;
+            let fresh = tempfile::tempdir_in(self.scratch()?).context("make a directory for an image")?;
+            build(fresh.path())?;
+            fs::set_permissions(fresh.path(), fs::Permissions::from_mode(0o755)).context("open it to all")?;
+            settle(fresh, &place)?;
+        }
+        Ok(place)
     }
 
     /// Removes what nobody uses, unless somebody is loading, who will do it. `used` answers the directories that are
@@ -121,22 +129,36 @@ impl Layers {
         let Some(_nobody_loads) = Lock::try_take(&self.dir.join("loading.lock"))? else {
             return Ok(());
         };
-        let _nobody_launches = Lock::take(&self.dir.join("launching.lock"))?;
+        let nobody_launches = Lock::take(&self.dir.join("launching.lock"))?;
         let (used, scratch) = (used()?, self.scratch()?);
         for layer in entries(&self.all()) {
             if !used.contains(&layer.join("fs")) {
                 let name = layer.file_name().unwrap_or_default();
-                // At once for everybody else: removing files takes a while, and we may be killed.
+                // At once for everybody else: we may be killed.
                 fs::rename(&layer, scratch.join(name))
                     .with_context(|| format!("remove {}", layer.display()))?;
             }
         }
-        for left in entries(&scratch) {
+        // Files take a while to remove, and nobody else has to do with these.
+        let left = entries(&scratch);
+        drop(nobody_launches);
+        for left in left {
             let removed = if left.is_dir() { fs::remove_dir_all(&left) } else { fs::remove_file(&left) };
             removed.with_context(|| format!("remove {}", left.display()))?;
         }
         Ok(())
     }
+}
+
+/// Gives a finished directory its place.
+fn settle(fresh: tempfile::TempDir, place: &Path) -> Result<()> {
+    match fs::rename(fresh.path(), place) {
+        Ok(()) => drop(fresh.keep()),
+        // Another one was faster, and what it made is as good.
+        Err(_) if place.exists() => {}
+        Err(e) => return Err(e).with_context(|| format!("create {}", place.display())),
+    }
+    Ok(())
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {

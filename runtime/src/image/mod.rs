@@ -75,6 +75,21 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    /// An image that is a directory and not made of layers. Its id is made of its path.
+    fn of_directory(reference: Reference, dir: PathBuf, config: ImageConfig) -> anyhow::Result<Self> {
+        Ok(Self {
+            reference,
+            id: store::id(&config, &dir.to_string_lossy())?,
+            digests: vec![],
+            lower: vec![dir],
+            layers: vec![],
+            config,
+            created: None,
+            size: None,
+            host_dirs: vec![],
+        })
+    }
+
     /// Whether a name means this image.
     pub(crate) fn is(&self, name: &Reference) -> bool {
         let same_name = self.reference.repository() == name.repository();

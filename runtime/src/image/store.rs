@@ -82,8 +82,8 @@ impl Store {
     pub(crate) fn find(&self, name: &str) -> Result<Image> {
         let reference: Reference = name.parse().map_err(ImageError::InvalidName)?;
         let found = match reference.to_string().as_str() {
-            TOOLS => Some(tools::image(&self.dir)?),
-            HOST => Some(host::image(&self.dir)?),
+            TOOLS => Some(tools::image(&self.layers)?),
+            HOST => Some(host::image(&self.layers)?),
             _ if reference.digest().is_some() => self.stored()?.into_iter().find(|one| one.is(&reference)),
             _ => read_json(&self.file(&reference))?,
         };
@@ -126,17 +126,8 @@ impl Store {
             return self.keep(name, &[], &Parts { id, layers, config, created: Some(Timestamp::now()) });
         };
         let lower = dir.canonicalize().with_context(told)?;
-        let image = Image {
-            reference: name.clone(),
-            id: id(&config, &lower.to_string_lossy())?,
-            digests: vec![],
-            lower: vec![lower],
-            layers: vec![],
-            config,
-            created: Some(Timestamp::now()),
-            size: None,
-            host_dirs: vec![],
-        };
+        let image = Image::of_directory(name.clone(), lower, config)?;
+        let image = Image { created: Some(Timestamp::now()), ..image };
         self.put(&image)?;
         Ok(image)
     }
@@ -155,9 +146,9 @@ impl Store {
 
     /// Every image there is, by name.
     pub(crate) fn all(&self) -> Result<Vec<Image>> {
-        let mut images = vec![tools::image(&self.dir)?];
+        let mut images = vec![tools::image(&self.layers)?];
         // Where it cannot be made there is none to show; whoever names it is told why.
-        images.extend(host::image(&self.dir).ok());
+        images.extend(host::image(&self.layers).ok());
         images.extend(self.stored()?);
         images.sort_by(|a, b| a.reference.cmp(&b.reference));
         Ok(images)
