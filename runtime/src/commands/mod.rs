@@ -66,14 +66,14 @@ pub(crate) enum PodVerb {
     /// Make, list and delete simulated nodes
     #[command(subcommand)]
     Node(node::NodeVerb),
-    /// Import, list and remove images
+    /// Load, import, save, list and remove images
     #[command(subcommand)]
     Image(image::ImageVerb),
     /// Make a cluster of simulated nodes on one fabric, each with a running flatnetd
     Up(up::UpArgs),
     /// Delete all pods and simulated nodes
     Down,
-    /// Detach from the network what belongs to no pod
+    /// Detach from the network what belongs to no pod, and remove layers of no image
     Gc,
     /// Ask the network whether a pod's attachment is as it should be
     Check {

@@ -17,6 +17,7 @@ use crate::{
     cgroup::Cgroup,
     cni::Network,
     controller,
+    image::{Store, mounted},
     sandbox::{pin, unpin},
     state::{NodeRecord, Root},
     supervisor,
@@ -213,6 +214,7 @@ pub(crate) fn gc(root: &Root) -> Result<ExitCode> {
             Network::of(&node).gc(&valid).with_context(|| format!("collect on node {}", node.name))?;
         say(&format!("node/{}: {count} attachments removed", node.name))?;
     }
+    Store::new(root.images()).sweep(|| mounted(root))?;
     Ok(ExitCode::SUCCESS)
 }
 

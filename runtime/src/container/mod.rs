@@ -26,6 +26,9 @@ pub(crate) const PAUSE: &str = ".pause";
 /// Where containers leave their last words, unless they say otherwise.
 pub(crate) const TERMINATION_LOG: &str = "/dev/termination-log";
 
+/// The files in `/etc` that are the pod's.
+pub(crate) const POD_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
 /// Why a container cannot be made: Kubernetes' reason for waiting, and what is wrong.
 #[derive(Debug)]
 pub(crate) struct CannotMake {

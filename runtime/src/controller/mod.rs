@@ -28,7 +28,7 @@ use nix::sys::{
 };
 
 use crate::{
-    state::{Lock, ProcessId, Root, read_json, write_json},
+    state::{Keeper, ProcessId, Root, read_json, write_json},
     supervisor::{self, Watch},
 };
 use snapshot::Snapshot;
@@ -39,20 +39,13 @@ const TICK: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_millis(5);
 /// How often to see to it that all pods have supervisors.
 const CARE: Duration = Duration::from_secs(2);
-/// For a lock that somebody only looked at to be free again.
-const GLANCE: Duration = Duration::from_secs(1);
 /// For a controller that was killed to be gone.
 const GONE: Duration = Duration::from_secs(30);
 
 /// Makes sure that there is a controller if there is a workload.
 #[expect(clippy::disallowed_methods, reason = "the controller is a process")]
 pub(crate) fn ensure(root: &Root) -> Result<()> {
-    // Somebody who only looks holds the lock for a moment as well, but is not the process that is written down.
-    let is_there = || -> Result<bool> {
-        let process: Option<ProcessId> = read_json(&process_file(root))?;
-        Ok(Lock::is_held(&lock_file(root)) && process.is_some_and(ProcessId::is_alive))
-    };
-    if root.workloads().is_empty()? || is_there()? {
+    if root.workloads().is_empty()? || Keeper::is_there(&lock_file(root)) {
         return Ok(());
     }
     let log = root.path().join("controller.log");
@@ -77,7 +70,7 @@ pub(crate) fn stop(root: &Root) -> Result<Vec<Workload>> {
             Ok(process) => process.map_or(Ok(()), |process| process.signal(Signal::SIGKILL)),
             Err(error) => Err(error),
         };
-        ended.map(|()| (!Lock::is_held(&lock_file(root))).then_some(())).transpose()
+        ended.map(|()| (!Keeper::is_there(&lock_file(root))).then_some(())).transpose()
     })??;
     workloads.sweep(&nobody_makes_one)?;
     root.sweep()?;
@@ -88,11 +81,9 @@ pub(crate) fn stop(root: &Root) -> Result<Vec<Workload>> {
 pub(crate) fn run(root: &Root) -> Result<ExitCode> {
     // Fails when we lead a session already.
     let _ = nix::unistd::setsid();
-    let lock =
-        wait_until("the lock of the controller", GLANCE, || Lock::try_take(&lock_file(root)).transpose());
-    // Somebody else does it.
-    let Ok(lock) = lock else { return Ok(ExitCode::SUCCESS) };
-    let lock = lock?;
+    let Some(keeper) = Keeper::try_become(&lock_file(root))? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let own = ProcessId::of(i32::try_from(std::process::id())?).context("find the own process")?;
     write_json(&process_file(root), &own)?;
     root.sweep()?;
@@ -116,7 +107,7 @@ pub(crate) fn run(root: &Root) -> Result<ExitCode> {
             let _nobody_makes_one = root.workloads().lock()?;
             if root.workloads().is_empty()? {
                 // Before anybody can make one, who would rely on us.
-                drop(lock);
+                drop(keeper);
                 return Ok(ExitCode::SUCCESS);
             }
         }

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::Cgroup,
-    state::{Attempt, ExitRecord, Lock, ProcessId, StartRecord, read_json, write_json},
+    state::{Attempt, ExitRecord, Keeper, ProcessId, StartRecord, read_json, write_json},
 };
 use log::CriLog;
 
@@ -72,7 +72,7 @@ pub(crate) struct Order {
 /// Keeps a run until it ends. SIGTERM is passed on as the container's stop signal, SIGINT ends it at once.
 pub(crate) fn run(args: &ShimArgs) -> Result<ExitCode> {
     let attempt = Attempt::at(args.dir.clone(), args.log.clone());
-    let Some(_lock) = Lock::try_take(&attempt.lock_file())? else {
+    let Some(_keeper) = Keeper::try_become(&attempt.lock_file())? else {
         return Ok(ExitCode::SUCCESS);
     };
     if attempt.ended()?.is_some() {

@@ -1,29 +1,63 @@
-//! Locks on files. The kernel releases them when their holder ends, however it ends.
-//!
-//! They are a process' own (fcntl(2), "record locks"): unlike those of flock(2) they are not handed down to what it
-//! forks. The first process of a container that a killed shim left half made holds nothing.
+//! Locks on files, of two kinds. The kernel releases both when their holder ends, however it ends.
 
 use std::{
     fs::{File, OpenOptions},
     path::Path,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, fcntl},
+    fcntl::{FcntlArg, Flock, FlockArg, fcntl},
     libc,
 };
 
-/// A held lock. A process must not open its file a second time: closing that would release it.
+/// A held lock that keeps others out (flock(2)).
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    _file: Flock<File>,
 }
 
 impl Lock {
-    /// Takes the lock at `path`, or answers `None` when another process holds it.
+    /// Takes the lock at `path`, or answers `None` when another one is held.
     pub(crate) fn try_take(path: &Path) -> Result<Option<Self>> {
+        match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Self { _file: file })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(anyhow!(errno)).with_context(|| format!("lock {}", path.display())),
+        }
+    }
+
+    /// Waits for the lock at `path`, to hold it alone.
+    pub(crate) fn take(path: &Path) -> Result<Self> {
+        Self::wait(path, FlockArg::LockExclusive)
+    }
+
+    /// Waits for the lock at `path`, to hold it beside others that share it.
+    pub(crate) fn share(path: &Path) -> Result<Self> {
+        Self::wait(path, FlockArg::LockShared)
+    }
+
+    fn wait(path: &Path, how: FlockArg) -> Result<Self> {
+        let locked = Flock::lock(open(path)?, how).map_err(|(_, errno)| errno);
+        let file = locked.with_context(|| format!("lock {}", path.display()))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The sign that a process keeps something: a lock that is the process' own (fcntl(2), "record locks") and is not
+/// handed down to what it forks. The first process of a container, which a killed keeper left half made, has no such
+/// lock. Looking whether it is held disturbs nobody.
+///
+/// The process must not open the file a second time: closing that would release the lock.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    _file: File,
+}
+
+impl Keeper {
+    /// Takes the lock at `path`, or answers `None` when another process holds it.
+    pub(crate) fn try_become(path: &Path) -> Result<Option<Self>> {
         let file = open(path)?;
         match fcntl(&file, FcntlArg::F_SETLK(&whole(libc::F_WRLCK))) {
             Ok(_) => Ok(Some(Self { _file: file })),
@@ -32,32 +66,11 @@ impl Lock {
         }
     }
 
-    /// Waits for the lock at `path`, to hold it alone.
-    pub(crate) fn take(path: &Path) -> Result<Self> {
-        Self::wait(path, libc::F_WRLCK)
-    }
-
-    /// Waits for the lock at `path`, to hold it beside others that share it.
-    pub(crate) fn share(path: &Path) -> Result<Self> {
-        Self::wait(path, libc::F_RDLCK)
-    }
-
-    fn wait(path: &Path, how: libc::c_int) -> Result<Self> {
-        let file = open(path)?;
-        loop {
-            match fcntl(&file, FcntlArg::F_SETLKW(&whole(how))) {
-                Ok(_) => return Ok(Self { _file: file }),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).with_context(|| format!("lock {}", path.display())),
-            }
-        }
-    }
-
     /// Whether some other process holds the lock at `path`.
-    pub(crate) fn is_held(path: &Path) -> bool {
+    pub(crate) fn is_there(path: &Path) -> bool {
         let mut other = whole(libc::F_WRLCK);
         let asked = File::open(path).map(|file| fcntl(&file, FcntlArg::F_GETLK(&mut other)));
-        matches!(asked, Ok(Ok(_))) && other.l_type != unlocked()
+        matches!(asked, Ok(Ok(_))) && other.l_type != whole(libc::F_UNLCK).l_type
     }
 }
 
@@ -67,13 +80,9 @@ fn whole(how: libc::c_int) -> libc::flock {
     libc::flock { l_type: narrow(how), l_whence: narrow(libc::SEEK_SET), l_start: 0, l_len: 0, l_pid: 0 }
 }
 
-fn unlocked() -> libc::c_short {
-    whole(libc::F_UNLCK).l_type
-}
-
 fn open(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true);
+    options.create(true).truncate(false).write(true);
     options.open(path).with_context(|| format!("open {}", path.display()))
 }
 
@@ -90,7 +99,7 @@ mod tests {
 
     #[test]
     #[expect(unsafe_code, reason = "what is forked is what is tested")]
-    fn what_a_killed_holder_has_forked_holds_nothing() {
+    fn what_a_killed_keeper_has_forked_keeps_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let (mut ends, end) = pipe().unwrap();
@@ -98,7 +107,7 @@ mod tests {
         // SAFETY: the children only make system calls, and end without returning.
         match unsafe { fork() }.unwrap() {
             ForkResult::Child => {
-                let lock = Lock::try_take(&path).ok().flatten();
+                let keeper = Keeper::try_become(&path).ok().flatten();
                 // SAFETY: as above.
                 if let Ok(ForkResult::Child) = unsafe { fork() } {
                     drop((end, holds));
@@ -109,17 +118,17 @@ mod tests {
                 // Until the test has seen it held.
                 drop((end, holds));
                 let _ = held.read(&mut [0]);
-                std::mem::forget(lock);
+                std::mem::forget(keeper);
                 // SAFETY: as above.
                 unsafe { libc::_exit(0) };
             }
             ForkResult::Parent { child } => {
                 let seen = netns_fixtures::wait_until("the lock", std::time::Duration::from_secs(20), || {
-                    Lock::is_held(&path).then_some(())
+                    Keeper::is_there(&path).then_some(())
                 });
                 drop(holds);
                 waitpid(child, None).unwrap();
-                assert!(seen.is_ok() && !Lock::is_held(&path));
+                assert!(seen.is_ok() && !Keeper::is_there(&path));
                 drop(end);
             }
         }

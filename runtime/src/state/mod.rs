@@ -13,13 +13,14 @@ mod workloads;
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
 pub(crate) use file::{read_json, write, write_json};
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Keeper, Lock};
 pub(crate) use node::{NodeDir, NodeRecord};
 pub(crate) use objects::{Kind, Objects};
 pub(crate) use pod::{Attempt, ContainerRecord, Deletion, ExitRecord, PodDir, SandboxRecord, StartRecord};
@@ -44,6 +45,10 @@ impl Root {
             let dir = path.join(below);
             fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         }
+        // Images bring programs that run as their owner: they are for containers, not for users of this machine.
+        let images = path.join("images");
+        let closed = fs::set_permissions(&images, fs::Permissions::from_mode(0o700));
+        closed.with_context(|| format!("close {}", images.display()))?;
         Ok(Self { path })
     }
 

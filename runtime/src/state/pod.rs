@@ -191,6 +191,12 @@ impl PodDir {
         write_json(&dir.join("record.json"), &record)
     }
 
+    /// The names of the containers that were ever started.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path.join("ctr")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// One run of a container.
     pub(crate) fn attempt(&self, name: &str, number: u32) -> Attempt {
         let path = self.container_dir(name).join(number.to_string());

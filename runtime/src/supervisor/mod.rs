@@ -29,7 +29,7 @@ use crate::{
     container::{PodView, mount_volumes},
     image::Store,
     sandbox::Sandbox,
-    state::{Deletion, Lock, NodeRecord, Objects, PodDir, Root, SandboxRecord},
+    state::{Deletion, Keeper, NodeRecord, Objects, PodDir, Root, SandboxRecord},
 };
 use decide::{Action, Decision, Facts, LONGEST_WAIT};
 use end::{End, Why};
@@ -56,7 +56,7 @@ pub(crate) struct SuperviseArgs {
 /// Makes sure that a pod has a supervisor.
 #[expect(clippy::disallowed_methods, reason = "a supervisor is a process")]
 pub(crate) fn ensure(root: &Root, dir: &PodDir) -> Result<()> {
-    if !dir.path().exists() || is_over(dir)? || Lock::is_held(&dir.lock_file()) {
+    if !dir.path().exists() || is_over(dir)? || Keeper::is_there(&dir.lock_file()) {
         return Ok(());
     }
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.file("supervisor.log"));
@@ -98,7 +98,7 @@ pub(crate) fn run(root: &Root, args: &SuperviseArgs) -> Result<ExitCode> {
     if !dir.path().exists() {
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(_lock) = Lock::try_take(&dir.lock_file())? else {
+    let Some(_keeper) = Keeper::try_become(&dir.lock_file())? else {
         return Ok(ExitCode::SUCCESS);
     };
     if is_over(&dir)? {
