@@ -80,6 +80,46 @@ fn r22_r23_pods_of_all_nodes_meet_without_nat_over_routes() {
     flat("auto");
 }
 
+/// Claims 9, 12, 17, 21, 22, 23 as the user is shown them, and a rule of the node's that makes them untrue.
+#[test]
+fn r17_two_pods_are_proven_and_hidden_nat_is_found() {
+    let lab = cluster("vxlan");
+    all_meet(&lab);
+    let proofs = |expected: bool| -> Vec<serde_json::Value> {
+        let output = lab.flatpod(&["check", "a1", "a2", "-o", "json"]);
+        assert_eq!(output.status.success(), expected, "{}", lab::text(&output.stdout));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let about = |proofs: &[serde_json::Value], subject: &str, claim: &str| -> Vec<(bool, String)> {
+        let found = proofs.iter().filter(|one| one["subject"] == subject && one["claim"] == claim);
+        found.map(|one| (one["ok"] == true, one["evidence"].as_str().expect("text").to_owned())).collect()
+    };
+    let good = proofs(true);
+    let (net, own) = (lab::ns(lab.pid("a1", "c"), "net"), lab::ns(lab.pid("a1", "sh"), "mnt"));
+    let inode = |link: &str| link.trim_matches(|c: char| !c.is_ascii_digit()).to_owned();
+    assert!(
+        about(&good, "a1", "containers share their namespaces")[0]
+            .1
+            .contains(&format!("net {}", inode(&net)))
+    );
+    assert!(about(&good, "a1", "each container has its own")[0].1.contains(&inode(&own)));
+    let seen = about(&good, "a1 -> a2", "seen as itself, no NAT");
+    assert_eq!(seen.len(), 2, "one for each family: {seen:?}");
+    assert!(seen[0].1.contains(&format!("TCP from {}:", ip(&lab, "a1"))), "{seen:?}");
+    let path = about(&good, "a2 -> a1", "the path between nodes");
+    assert!(path[0].1.contains("by VXLAN") && path[0].1.ends_with("192.0.2.2 -> 192.0.2.1"), "{path:?}");
+
+    let net = format!("--net={}", lab.root().join("nodes/n2/net").display());
+    let rules = "add table ip hidden; add chain ip hidden out { type nat hook postrouting priority 90; }; \
+                 add rule ip hidden out ip saddr 10.244.1.0/24 masquerade";
+    let done = std::process::Command::new("nsenter").args([&net, "nft", rules]).status().expect("nft runs");
+    assert!(done.success());
+    let bad = proofs(false);
+    let seen = about(&bad, "a1 -> a2", "seen as itself, no NAT");
+    assert!(!seen[0].0 && seen[0].1.contains("is seen as"), "IPv4 is translated: {seen:?}");
+    assert!(seen[1].0, "IPv6 is not: {seen:?}");
+}
+
 /// Claim 31: nothing heals a bare pod, and nodes are real ones.
 #[test]
 fn r31_a_failed_node_cuts_its_pods_off_until_it_heals() {

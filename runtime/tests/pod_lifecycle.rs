@@ -209,11 +209,11 @@ fn ends_have_the_time_they_are_given() {
     let ended = lab::json_file(&dir.join("ctr/deaf/0/exit.json"))["finishedAt"].clone();
     let events = fs::read_to_string(dir.join("events.jsonl")).unwrap();
     let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let asked = events
+    let mut asked = events
         .filter(|event| event["message"] == "Stopping container deaf")
         .map(|event| event["time"].clone());
     let at = |time: &serde_json::Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-    let waited = at(&ended).duration_since(at(&asked.last().unwrap()));
+    let waited = at(&ended).duration_since(at(&asked.next_back().unwrap()));
     assert!(waited.as_millis() >= 2_500, "PID 1 without a handler takes the whole grace: {waited:?}");
 }
 

@@ -1,6 +1,7 @@
 //! The verbs of the command line that are about pods and nodes, one module each.
 
 pub(crate) mod apply;
+pub(crate) mod check;
 pub(crate) mod delete;
 pub(crate) mod exec;
 pub(crate) mod get;
@@ -75,13 +76,15 @@ pub(crate) enum PodVerb {
     Down,
     /// Detach from the network what belongs to no pod, and remove layers of no image
     Gc,
-    /// Ask the network whether a pod's attachment is as it should be
-    Check {
-        /// The pod
-        pod: String,
-        #[command(flatten)]
-        namespace: NamespaceArg,
-    },
+    /// Prove that a pod, or two, are what pods are: what containers share, no NAT, a port space each
+    ///
+    /// Namespaces are compared by inode numbers, the plugins are asked (CNI CHECK), and packets are sent from inside the
+    /// pods' network namespaces to servers there: what the receiver sees as their source has to be what the sender has.
+    #[command(
+        after_help = "Examples:\n  flatpod check web\n  flatpod check web cart\n  flatpod check web cart -o json\n\n\
+        Exit status: 0 all is as it should be, 1 something is not (it is marked), 2 wrong usage."
+    )]
+    Check(check::CheckArgs),
 }
 
 impl PodVerb {
@@ -111,7 +114,7 @@ impl PodVerb {
             Self::Up(args) => up::run(root, args),
             Self::Down => node::down(root),
             Self::Gc => node::gc(root),
-            Self::Check { pod, namespace } => node::check(root, &namespace.namespace, pod),
+            Self::Check(args) => check::run(root, args),
         }
     }
 }

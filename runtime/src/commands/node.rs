@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use netns_fixtures::NetNs;
 
-use super::{Found, delete, find, up};
+use super::{Found, delete, up};
 use crate::{
     cgroup::Cgroup,
     cni::Network,
@@ -215,17 +215,6 @@ pub(crate) fn gc(root: &Root) -> Result<ExitCode> {
         say(&format!("node/{}: {count} attachments removed", node.name))?;
     }
     Store::new(root.images()).sweep(|| mounted(root))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Asks the network whether a pod's attachment is as it should be.
-pub(crate) fn check(root: &Root, namespace: &str, pod: &str) -> Result<ExitCode> {
-    let found = find(root, namespace, pod)?;
-    let sandbox = found.dir.sandbox()?.filter(|sandbox| sandbox.ready);
-    let sandbox = sandbox.with_context(|| format!("pod {pod} has no sandbox"))?;
-    let node = found.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
-    Network::of(&supervisor::node_of(root, node)?).check(&sandbox.id)?;
-    say(&format!("pod/{pod}: the network is as it should be"))?;
     Ok(ExitCode::SUCCESS)
 }
 
