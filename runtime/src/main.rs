@@ -3,6 +3,7 @@
 //! One executable file is the command line, the supervisor of a pod, the shim of a container, and, in the
 //! built-in image, the programs that containers run. The pure parts are in the library.
 
+mod attach;
 mod cgroup;
 mod cli;
 mod cni;
@@ -17,6 +18,7 @@ mod print;
 mod probe;
 mod sandbox;
 mod shim;
+mod socket;
 mod state;
 mod supervisor;
 mod terminal;

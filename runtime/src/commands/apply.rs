@@ -219,10 +219,12 @@ fn put_pod(root: &Root, mut pod: Pod, node: Option<&str>) -> Result<&'static str
 /// Whether `new` says what `old` said, but for what was filled in.
 fn same(old: &Pod, new: &Pod) -> bool {
     let mut spec = new.spec.clone();
-    if let (Some(spec), Some(old)) = (&mut spec, &old.spec)
-        && spec.node_name.is_none()
-    {
-        spec.node_name.clone_from(&old.node_name);
+    if let (Some(spec), Some(old)) = (&mut spec, &old.spec) {
+        if spec.node_name.is_none() {
+            spec.node_name.clone_from(&old.node_name);
+        }
+        // These are added later, by other means.
+        spec.ephemeral_containers.clone_from(&old.ephemeral_containers);
     }
     spec == old.spec
         && new.metadata.labels == old.metadata.labels

@@ -1,7 +1,7 @@
 //! `logs`: what a container wrote.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     process::ExitCode,
     time::Duration,
@@ -69,6 +69,16 @@ pub(crate) fn run(root: &Root, args: &LogsArgs) -> Result<ExitCode> {
         follow(&found, &container, (attempt, number), (file, printer))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints all that a run has written so far.
+pub(super) fn print(attempt: &Attempt) -> Result<()> {
+    let text = match fs::read(attempt.log()) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).context("read the log"),
+    };
+    Printer { timestamps: false, pending: vec![], fresh_line: true }.feed(&text)
 }
 
 /// Prints what is added, from run to run, until the pod runs the container no more.

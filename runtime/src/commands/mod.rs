@@ -1,6 +1,8 @@
 //! The verbs of the command line that are about pods and nodes, one module each.
 
 pub(crate) mod apply;
+pub(crate) mod attach;
+pub(crate) mod debug;
 pub(crate) mod delete;
 pub(crate) mod exec;
 pub(crate) mod get;
@@ -17,7 +19,8 @@ use clap::{Args, Subcommand};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
-    state::{PodDir, Root},
+    container::{as_container, ephemeral},
+    state::{Attempt, PodDir, Root},
     supervisor,
 };
 
@@ -44,6 +47,27 @@ pub(crate) enum PodVerb {
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
+    /// Look into a running pod with a container of another image
+    ///
+    /// The container is added to the pod: it has the pod's addresses, host name and shared memory, files of its own,
+    /// and its own processes, or with --target those of another container, whose files are then below /proc/1/root.
+    /// It has no resources of its own, is never started again, counts for nothing, and ends with the pod.
+    ///
+    /// The default image, builtin/tools:v1, has no shell. It has small programs to look, to connect and to serve:
+    /// ns, env, cat, connect, netexec, ... (`flatpod tools --help`). Any image in the local store can be used: --image.
+    #[command(after_help = "Examples:\n  flatpod debug web -- connect 10.22.0.3:80\n  \
+        flatpod debug -it web --image busybox --target app\n  \
+        flatpod debug web -c sniffer --image tools --profile netadmin -- tcpdump -ni eth0")]
+    Debug(debug::DebugArgs),
+    /// Attach to a container that runs: see what it writes, and write what it reads
+    ///
+    /// Input needs `stdin: true` in the manifest, a terminal `tty: true`. Several may be attached at once. Leaving, by
+    /// Ctrl-P Ctrl-Q from a terminal, leaves the container running. Who reads too slowly misses output and is told so:
+    /// the log has all of it.
+    #[command(after_help = "Examples:\n  flatpod attach web\n  flatpod attach shell -it\n  \
+        echo hello | flatpod attach reader -i\n\n\
+        Exit status: that of the container, 0 after leaving it, 1 when it cannot be attached to.")]
+    Attach(attach::AttachArgs),
     /// Delete pods
     Delete(delete::DeleteArgs),
     /// Make, list and delete simulated nodes
@@ -83,6 +107,8 @@ impl PodVerb {
             Self::Get(args) => get::run(root, args),
             Self::Logs(args) => logs::run(root, args),
             Self::Exec(args) => exec::run(root, args),
+            Self::Attach(args) => attach::run(root, args),
+            Self::Debug(args) => debug::run(root, args),
             Self::Delete(args) => delete::run(root, args),
             Self::Node(verb) => node::run(root, verb),
             Self::Image(verb) => image::run(root, verb),
@@ -122,19 +148,29 @@ pub(crate) fn find(root: &Root, namespace: &str, name: &str) -> Result<Found> {
 
 impl Found {
     /// The container of that name, or the pod's first.
-    pub(crate) fn container(&self, wanted: Option<&str>) -> Result<&Container> {
+    pub(crate) fn container(&self, wanted: Option<&str>) -> Result<Container> {
         let spec = self.pod.spec.as_ref().context("a pod has a spec")?;
-        let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let own = spec.containers.iter().chain(spec.init_containers.iter().flatten()).cloned();
+        let mut all: Vec<Container> = own.chain(ephemeral(spec).map(as_container)).collect();
         let name = self.pod.metadata.name.as_deref().unwrap_or_default();
-        match wanted {
-            None => all.next().with_context(|| format!("pod {name} has no containers")),
-            Some(wanted) => match all.clone().find(|one| one.name == wanted) {
-                Some(found) => Ok(found),
-                None => {
-                    let known: Vec<_> = all.map(|one| one.name.as_str()).collect();
-                    bail!("container {wanted} is not valid for pod {name}; it has: {}", known.join(", "))
-                }
-            },
+        let known: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
+        let at = match wanted {
+            None => 0,
+            Some(wanted) => known.iter().position(|one| *one == wanted).with_context(|| {
+                format!("container {wanted} is not valid for pod {name}; it has: {}", known.join(", "))
+            })?,
+        };
+        if all.is_empty() {
+            bail!("pod {name} has no containers");
         }
+        Ok(all.swap_remove(at))
+    }
+
+    /// The present run of a container, if it runs.
+    pub(crate) fn running(&self, container: &str) -> Result<Option<Attempt>> {
+        let Some(record) = self.dir.container(container)? else { return Ok(None) };
+        let attempt = self.dir.attempt(container, record.attempt);
+        let runs = attempt.started()?.is_some() && attempt.ended()?.is_none();
+        Ok(runs.then_some(attempt))
     }
 }

@@ -4,12 +4,14 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{PipeReader, Write as _},
+    io::Write as _,
     path::Path,
 };
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+
+use crate::attach::Stream;
 
 /// The longest piece in bytes, as in containerd.
 const PIECE: usize = 16 * 1024;
@@ -19,7 +21,7 @@ const PIECE: usize = 16 * 1024;
 pub(super) struct CriLog {
     file: File,
     /// Of each stream, what has no end of line yet.
-    pending: BTreeMap<&'static str, Vec<u8>>,
+    pending: BTreeMap<Stream, Vec<u8>>,
 }
 
 impl CriLog {
@@ -30,12 +32,9 @@ impl CriLog {
         Ok(Self { file, pending: BTreeMap::new() })
     }
 
-    /// Takes what `pipe` has; answers whether there may be more.
-    pub(super) fn take(&mut self, stream: &'static str, pipe: &mut PipeReader) -> bool {
-        let mut buffer = [0; 4 * PIECE];
-        let bytes = super::read_some(pipe, &mut buffer);
-        self.feed(stream, buffer.get(..bytes).unwrap_or_default(), Timestamp::now());
-        bytes > 0
+    /// Writes down what was read from a stream.
+    pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        self.feed(stream, bytes, Timestamp::now());
     }
 
     /// Writes the last, unfinished lines.
@@ -48,7 +47,7 @@ impl CriLog {
         }
     }
 
-    fn feed(&mut self, stream: &'static str, bytes: &[u8], now: Timestamp) {
+    fn feed(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) {
         let pending = self.pending.entry(stream).or_default();
         pending.extend_from_slice(bytes);
         let mut records = vec![];
@@ -73,8 +72,8 @@ impl CriLog {
     }
 }
 
-fn record(now: Timestamp, stream: &str, tag: char, text: &[u8]) -> Vec<u8> {
-    let mut record = format!("{now:.9} {stream} {tag} ").into_bytes();
+fn record(now: Timestamp, stream: Stream, tag: char, text: &[u8]) -> Vec<u8> {
+    let mut record = format!("{now:.9} {} {tag} ", stream.as_str()).into_bytes();
     record.extend_from_slice(text);
     record.push(b'\n');
     record
@@ -90,11 +89,11 @@ mod tests {
         let path = dir.path().join("x/0.log");
         let mut log = CriLog::open(&path).unwrap();
         let now: Timestamp = "2026-11-21T03:11:02.5Z".parse().unwrap();
-        log.feed("stdout", b"one\ntw", now);
-        log.feed("stderr", b"other\n", now);
-        log.feed("stdout", b"o\n\n", now);
-        log.feed("stdout", &[b'x'; PIECE + 5], now);
-        log.feed("stdout", b"\nlast", now);
+        log.feed(Stream::Stdout, b"one\ntw", now);
+        log.feed(Stream::Stderr, b"other\n", now);
+        log.feed(Stream::Stdout, b"o\n\n", now);
+        log.feed(Stream::Stdout, &[b'x'; PIECE + 5], now);
+        log.feed(Stream::Stdout, b"\nlast", now);
         log.finish();
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<_> = text.lines().collect();

@@ -5,6 +5,7 @@
 //!          status.json       what is
 //!          deletion.json     that it shall go, and how much time it has
 //!          lock              held by its supervisor
+//!          manifest.lock     held by who adds ephemeral containers to pod.json
 //!          sandbox.json      its sandbox: written before the network is asked for anything
 //!          net ipc uts pid   the sandbox's namespaces, mounted
 //!          shm etc volumes   what containers find mounted
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     file::{read_json, write_json},
+    lock::Lock,
     process::ProcessId,
 };
 
@@ -126,6 +128,15 @@ impl PodDir {
     pub(crate) fn put_manifest(&self, pod: &Pod) -> Result<()> {
         fs::create_dir_all(&self.path).with_context(|| format!("create {}", self.path.display()))?;
         write_json(&self.manifest_file(), pod)
+    }
+
+    /// Changes what is wanted, one change at a time. A pod that has gone meanwhile stays gone.
+    pub(crate) fn change_manifest(&self, change: impl FnOnce(&mut Pod) -> Result<()>) -> Result<Pod> {
+        let _one_at_a_time = Lock::take(&self.file("manifest.lock"))?;
+        let mut pod = self.manifest()?;
+        change(&mut pod)?;
+        write_json(&self.manifest_file(), &pod)?;
+        Ok(pod)
     }
 
     /// What is, as last seen by its supervisor.

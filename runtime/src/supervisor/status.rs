@@ -19,7 +19,10 @@ use super::{
     end::{DEADLINE_MESSAGE, Why},
     runs::Run,
 };
-use crate::state::ExitRecord;
+use crate::{
+    container::{as_container, ephemeral},
+    state::ExitRecord,
+};
 
 /// The longest last words of a container in bytes.
 const LAST_WORDS: u64 = 4096;
@@ -60,9 +63,12 @@ impl Supervisor {
     fn status(&self, decision: &Decision, stage: Stage) -> Result<PodStatus> {
         let spec = self.spec();
         let inits = spec.init_containers.as_deref().unwrap_or_default();
-        let one = |container: &Container| self.container_status(container, decision);
-        let init_statuses: Vec<_> = inits.iter().map(one).collect::<Result<_>>()?;
-        let statuses: Vec<_> = spec.containers.iter().map(one).collect::<Result<_>>()?;
+        let one_of = |container: &Container| self.container_status(container, decision);
+        let init_statuses: Vec<_> = inits.iter().map(one_of).collect::<Result<_>>()?;
+        let statuses: Vec<_> = spec.containers.iter().map(one_of).collect::<Result<_>>()?;
+        let ephemeral_statuses: Vec<_> = ephemeral(spec)
+            .map(|one| Ok(ContainerStatus { ready: false, started: None, ..one_of(&as_container(one))? }))
+            .collect::<Result<_>>()?;
         let all: Vec<_> = init_statuses.iter().chain(&statuses).cloned().collect();
         let old = self.dir.status()?.unwrap_or_default();
         let phase = match stage {
@@ -81,6 +87,7 @@ impl Supervisor {
             conditions: Some(status::conditions(&observed, Timestamp::now())),
             init_container_statuses: (!init_statuses.is_empty()).then_some(init_statuses),
             container_statuses: Some(statuses),
+            ephemeral_container_statuses: (!ephemeral_statuses.is_empty()).then_some(ephemeral_statuses),
             host_ip: self.node.addresses.first().map(text),
             host_ips: Some(self.node.addresses.iter().map(|ip| HostIP { ip: text(ip) }).collect()),
             pod_ip: addresses.first().map(text),
@@ -170,7 +177,8 @@ impl Supervisor {
             }
             State::Active { .. } | State::Never => {
                 let has_init = self.spec().init_containers.as_ref().is_some_and(|all| !all.is_empty());
-                (waiting(if has_init { "PodInitializing" } else { "ContainerCreating" }, None), None)
+                let waits = has_init && !self.is_ephemeral(&container.name);
+                (waiting(if waits { "PodInitializing" } else { "ContainerCreating" }, None), None)
             }
         })
     }

@@ -263,7 +263,8 @@ pub(crate) fn condition(pod: &Value, kind: &str) -> bool {
 /// The status of a container.
 #[allow(dead_code, reason = "each test file uses some")]
 pub(crate) fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
-    let lists = [&pod["status"]["initContainerStatuses"], &pod["status"]["containerStatuses"]];
+    let lists = ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"]
+        .map(|list| &pod["status"][list]);
     let all = lists.into_iter().filter_map(Value::as_array).flatten();
     all.into_iter().find(|one| one["name"] == container).unwrap_or(&Value::Null)
 }
