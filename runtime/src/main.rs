@@ -14,6 +14,7 @@ mod enclosure;
 mod entrance;
 mod explain;
 mod image;
+mod log;
 mod print;
 mod probe;
 mod sandbox;

@@ -19,6 +19,7 @@ use crate::{
     cli::Backend,
     demo::Programs,
     entrance,
+    log::LimitsArgs,
     sandbox::{pin, unpin},
     state::{NodeDir, NodeRecord, ProcessId, Root, read_json, write_json},
 };
@@ -45,6 +46,8 @@ pub(crate) struct UpArgs {
     /// The longest wait in seconds before a container is restarted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
+    #[command(flatten)]
+    log: LimitsArgs,
 }
 
 /// Makes the cluster.
@@ -135,6 +138,7 @@ fn join(node: &NodeDir, place: &Node, args: &UpArgs, programs: &Programs) -> Res
     record.addresses = place.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
     record.port = Some(place.port().to_owned());
     record.max_restart_period = args.max_container_restart_period;
+    record.log = args.log.limits();
     let own = programs.flatnet.parent().context("a program is in a directory")?;
     record.cni_bin_dirs.insert(0, own.to_owned());
     let conf = &record.cni_conf_dir;

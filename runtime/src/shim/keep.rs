@@ -15,10 +15,11 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Order, Run, SIGKILL_CODE, log::CriLog};
+use super::{Order, Run, SIGKILL_CODE};
 use crate::{
     attach::{Asked, Attachers},
     cgroup::Cgroup,
+    log::CriLog,
     state::{Attempt, ExitRecord},
 };
 
@@ -41,7 +42,7 @@ struct Ready {
 
 impl<'a> Keeper<'a> {
     pub(super) fn new(attempt: &Attempt, order: &'a Order, run: Run, attachers: Attachers) -> Result<Self> {
-        Ok(Self { order, run, log: CriLog::open(attempt.log())?, attachers })
+        Ok(Self { order, run, log: CriLog::open(attempt.log(), order.log)?, attachers })
     }
 
     /// Until the container has ended.

@@ -4,7 +4,6 @@
 //! It is a process with one thread, because the container's first process is cloned from it.
 
 mod keep;
-mod log;
 mod rootfs;
 mod streams;
 
@@ -33,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     attach::Attachers,
     cgroup::Cgroup,
+    log::Limits,
     sandbox::pin,
     state::{Attempt, ExitRecord, Lock, ProcessId, StartRecord, read_json, write_json},
     terminal::Console,
@@ -75,6 +75,8 @@ pub(crate) struct Order {
     pub(crate) stdin_once: bool,
     /// Whether it has a terminal.
     pub(crate) tty: bool,
+    /// How much of its log is kept.
+    pub(crate) log: Limits,
     /// The process whose PID namespace it is in, if not in one of its own or the pod's.
     pub(crate) joins: Option<ProcessId>,
 }

@@ -29,6 +29,7 @@ use crate::{
     cgroup::Cgroup,
     container::{CannotMake, Making, PAUSE, config_error, oci_spec},
     image::{MissingImage, TOOLS},
+    log,
     sandbox::{hostname, pin},
     shim::{Order, pid_namespace_of},
     state::{
@@ -285,6 +286,7 @@ impl Supervisor {
             stdin: container.stdin == Some(true),
             stdin_once: container.stdin_once == Some(true),
             tty: container.tty == Some(true),
+            log: self.node.log,
             joins,
         };
         write_run(&attempt, &config, &order)?;
@@ -303,7 +305,7 @@ impl Supervisor {
             let old = self.dir.attempt(name, old);
             // They go with the pod at the latest.
             let _ = fs::remove_dir_all(old.path());
-            let _ = fs::remove_file(old.log());
+            let _ = log::remove(old.log());
         }
     }
 

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     container::{as_container, ephemeral},
+    log,
     state::ExitRecord,
 };
 
@@ -211,7 +212,12 @@ fn last_words(container: &Container, ended: &ExitRecord, attempt: &crate::state:
     if !falls_back || ended.exit_code == 0 {
         return None;
     }
-    let log = std::fs::read_to_string(attempt.log()).ok()?;
+    let (wanted_bytes, wanted_lines) = LOG_TAIL;
+    let is_enough = |text: &[u8]| {
+        text.len() > wanted_bytes * 2 || text.iter().filter(|byte| **byte == b'\n').count() > wanted_lines
+    };
+    let (log, _) = log::last(attempt.log(), is_enough).ok()??;
+    let log = String::from_utf8_lossy(&log);
     let lines: Vec<&str> = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
     let (bytes, count) = LOG_TAIL;
     let text = lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n");

@@ -20,7 +20,7 @@ const APPLETS: [&str; 24] = [
     "umount", "true", "false", "kill", "date", "test", "wc", "ping", "mkdir", "stat", "readlink",
 ];
 /// The network of most tests: our own plugin, alone.
-const FLATNET: &str = r#"{"cniVersion":"1.1.0","name":"flatnet","plugins":[{"type":"flatnet","stateDir":"STATE",
+pub(crate) const FLATNET: &str = r#"{"cniVersion":"1.1.0","name":"flatnet","plugins":[{"type":"flatnet","stateDir":"STATE",
     "subnets":["10.22.0.0/24","fd00:22::/64"],"clusterNetworks":["10.22.0.0/16"],"masquerade":false,
     "capabilities":{"portMappings":true}}]}"#;
 /// For whatever is a matter of a second on an idle machine.
@@ -51,19 +51,15 @@ impl Lab {
 
     /// A node whose network is `conflist`, in which STATE is a directory of the node's own.
     pub(crate) fn node(&self, name: &str, conflist: &str) -> PathBuf {
+        self.node_with(name, conflist, &[])
+    }
+
+    /// The same, with more said to `node create`.
+    pub(crate) fn node_with(&self, name: &str, conflist: &str, more: &[&str]) -> PathBuf {
         let own = bin_dir();
         let dirs = [own.to_str().expect("a path"), "/usr/lib/cni"];
-        self.ok(&[
-            "node",
-            "create",
-            name,
-            "--max-container-restart-period",
-            "1",
-            "--cni-bin-dir",
-            dirs[0],
-            "--cni-bin-dir",
-            dirs[1],
-        ]);
+        let line = ["node", "create", name, "--max-container-restart-period", "1"];
+        self.ok(&[&line[..], &["--cni-bin-dir", dirs[0], "--cni-bin-dir", dirs[1]], more].concat());
         let conf = self.root().join("nodes").join(name).join("cni/net.d");
         let state = self.root().join("nodes").join(name).join("flatnet");
         let text = conflist.replace("STATE", state.to_str().expect("a path"));

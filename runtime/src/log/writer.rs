@@ -1,16 +1,16 @@
-//! Container logs as the Container Runtime Interface has them: `TIME STREAM TAG TEXT`, tag `F` for whole lines and
-//! `P` for pieces of longer ones.
+//! Writing logs: `TIME STREAM TAG TEXT`, tag `F` for whole lines and `P` for pieces of longer ones.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
+use super::{Limits, rotated, rotated_file};
 use crate::attach::Stream;
 
 /// The longest piece in bytes, as in containerd.
@@ -18,31 +18,40 @@ const PIECE: usize = 16 * 1024;
 
 /// A log that is being written.
 #[derive(Debug)]
-pub(super) struct CriLog {
+pub(crate) struct CriLog {
+    path: PathBuf,
     file: File,
+    /// The size of the file.
+    size: u64,
+    /// The number that it will have.
+    number: u64,
+    limits: Limits,
     /// Of each stream, what has no end of line yet.
     pending: BTreeMap<Stream, Vec<u8>>,
 }
 
 impl CriLog {
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Goes on with the log at `path`, or begins it.
+    pub(crate) fn open(path: &Path, limits: Limits) -> Result<Self> {
         let told = || format!("open the log {}", path.display());
         fs::create_dir_all(path.parent().context("a file is in a directory")?).with_context(told)?;
         let file = OpenOptions::new().create(true).append(true).open(path).with_context(told)?;
-        Ok(Self { file, pending: BTreeMap::new() })
+        let size = file.metadata().with_context(told)?.len();
+        let number = rotated(path)?.last().map_or(1, |last| last + 1);
+        Ok(Self { path: path.to_owned(), file, size, number, limits, pending: BTreeMap::new() })
     }
 
     /// Writes down what was read from a stream.
-    pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
         self.feed(stream, bytes, Timestamp::now());
     }
 
     /// Writes the last, unfinished lines.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let now = Timestamp::now();
         for (stream, text) in std::mem::take(&mut self.pending) {
             if !text.is_empty() {
-                self.put(&record(now, stream, 'P', &text));
+                self.put(&[record(now, stream, 'P', &text)]);
             }
         }
     }
@@ -59,17 +68,54 @@ impl CriLog {
                 None if rest.len() > PIECE => ('P', PIECE, 0),
                 None => break,
             };
-            records.extend(record(now, stream, tag, rest.get(..length).unwrap_or_default()));
+            records.push(record(now, stream, tag, rest.get(..length).unwrap_or_default()));
             done += length + skipped;
         }
         pending.drain(..done);
         self.put(&records);
     }
 
-    fn put(&mut self, records: &[u8]) {
-        // A full disk must not stop the container: its output is read on, and lost.
-        let _ = self.file.write_all(records);
+    fn put(&mut self, records: &[Vec<u8>]) {
+        let mut batch = vec![];
+        for record in records {
+            let size = self.size + length(&batch);
+            if size > 0 && size + length(record) > self.limits.max_size {
+                self.append(&batch);
+                batch.clear();
+                self.rotate();
+            }
+            batch.extend_from_slice(record);
+        }
+        self.append(&batch);
     }
+
+    fn append(&mut self, bytes: &[u8]) {
+        // A full disk must not stop the container: its output is read on, and lost.
+        let _ = self.file.write_all(bytes);
+        self.size += length(bytes);
+    }
+
+    /// Begins another file, and removes the oldest. Where that fails, this one goes on.
+    fn rotate(&mut self) {
+        let fresh = rotated_file(&self.path, self.number).with_added_extension("new");
+        let made = OpenOptions::new().create(true).truncate(true).write(true).open(&fresh);
+        let renamed = made.and_then(|file| {
+            fs::rename(&self.path, rotated_file(&self.path, self.number))?;
+            fs::rename(&fresh, &self.path)?;
+            Ok(file)
+        });
+        let Ok(file) = renamed else { return };
+        (self.file, self.size) = (file, 0);
+        if let Some(oldest) = (self.number + 1).checked_sub(self.limits.max_files) {
+            // It may never have been.
+            let _ = fs::remove_file(rotated_file(&self.path, oldest));
+        }
+        self.number += 1;
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 fn record(now: Timestamp, stream: Stream, tag: char, text: &[u8]) -> Vec<u8> {
@@ -87,7 +133,7 @@ mod tests {
     fn lines_pieces_and_streams() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x/0.log");
-        let mut log = CriLog::open(&path).unwrap();
+        let mut log = CriLog::open(&path, Limits::default()).unwrap();
         let now: Timestamp = "2026-11-21T03:11:02.5Z".parse().unwrap();
         log.feed(Stream::Stdout, b"one\ntw", now);
         log.feed(Stream::Stderr, b"other\n", now);
