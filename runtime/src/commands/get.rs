@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use serde_json::{Value, json};
 
-use super::{Found, find};
+use super::{Found, find, watch};
 use crate::{state::Root, supervisor};
 
 /// What to show.
@@ -27,21 +27,36 @@ pub(crate) struct GetArgs {
     /// All namespaces
     #[arg(long, short = 'A')]
     all_namespaces: bool,
+    /// Go on, and show every change of a pod as a line
+    #[arg(long, short)]
+    watch: bool,
     /// More columns, or everything
     #[arg(long, short, value_enum)]
     output: Option<Format>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     Wide,
     Yaml,
     Json,
     Name,
 }
 
+impl GetArgs {
+    pub(super) fn output(&self) -> Option<Format> {
+        self.output
+    }
+}
+
 /// Shows it.
 pub(crate) fn run(root: &Root, args: &GetArgs) -> Result<ExitCode> {
+    if args.watch {
+        return match args.kind.as_str() {
+            "pod" | "pods" | "po" => watch::pods(root, args),
+            other => bail!("only pods can be watched, not {other}"),
+        };
+    }
     let text = match args.kind.as_str() {
         "pod" | "pods" | "po" => pods(root, args)?,
         "node" | "nodes" | "no" => nodes(root)?,
@@ -63,16 +78,28 @@ fn pods(root: &Root, args: &GetArgs) -> Result<String> {
     })
 }
 
-fn selected(root: &Root, args: &GetArgs) -> Result<Vec<Found>> {
+/// The pods that were asked for; an error when one that was named is not there.
+pub(super) fn selected(root: &Root, args: &GetArgs) -> Result<Vec<Found>> {
     let namespace = &args.namespace.namespace;
     if !args.names.is_empty() {
         return args.names.iter().map(|name| find(root, namespace, name)).collect();
     }
+    matching(root, args)
+}
+
+/// Those of the pods that were asked for which are there.
+pub(super) fn matching(root: &Root, args: &GetArgs) -> Result<Vec<Found>> {
+    let namespace = &args.namespace.namespace;
+    let named = |pod: &Pod| {
+        let names: Vec<_> = args.names.iter().map(|name| name.strip_prefix("pod/").unwrap_or(name)).collect();
+        names.is_empty() || names.contains(&name(pod))
+    };
     let mut found = vec![];
     for dir in root.pods()? {
         // It may have gone since it was listed.
         let Ok(pod) = dir.manifest() else { continue };
-        if args.all_namespaces || pod.metadata.namespace.as_ref() == Some(namespace) {
+        let here = args.all_namespaces || pod.metadata.namespace.as_ref() == Some(namespace);
+        if here && named(&pod) {
             supervisor::ensure(root, &dir)?;
             found.push(Found { dir, pod });
         }
@@ -82,7 +109,7 @@ fn selected(root: &Root, args: &GetArgs) -> Result<Vec<Found>> {
 }
 
 /// The pod as Kubernetes shows it: with status, and when it is to go.
-fn whole(found: &Found) -> Result<Pod> {
+pub(super) fn whole(found: &Found) -> Result<Pod> {
     let mut pod = found.pod.clone();
     pod.status = found.dir.status()?;
     if let Some(deletion) = found.dir.deletion()? {
@@ -104,7 +131,7 @@ fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-fn table(pods: &[Pod], wide: bool) -> String {
+pub(super) fn table(pods: &[Pod], wide: bool) -> String {
     let names =
         ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"];
     let shown = if wide { names.len() } else { 5 };

@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod attach;
 pub(crate) mod debug;
 pub(crate) mod delete;
+pub(crate) mod describe;
 pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod image;
@@ -11,6 +12,8 @@ pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod up;
+pub(crate) mod wait;
+mod watch;
 
 use std::{path::Path, process::ExitCode};
 
@@ -43,6 +46,13 @@ pub(crate) enum PodVerb {
     Run(run::RunArgs),
     /// Show pods or nodes
     Get(get::GetArgs),
+    /// Show all that is known of pods: containers, how the last run of each ended, conditions, volumes, events
+    Describe(describe::DescribeArgs),
+    /// Wait until pods are as they should be
+    #[command(after_help = "Examples:\n  flatpod wait --for=condition=Ready web db --timeout 60s\n  \
+        flatpod wait --for=delete pod/web\n\n\
+        Exit status: 0 all are so, 1 one was not in time or is not there, 2 wrong usage.")]
+    Wait(wait::WaitArgs),
     /// Print a container's output
     Logs(logs::LogsArgs),
     /// Run a command in a container
@@ -105,6 +115,8 @@ impl PodVerb {
             Self::Apply(args) => apply::run(root, args),
             Self::Run(args) => run::run(root, args),
             Self::Get(args) => get::run(root, args),
+            Self::Describe(args) => describe::run(root, args),
+            Self::Wait(args) => wait::run(root, args),
             Self::Logs(args) => logs::run(root, args),
             Self::Exec(args) => exec::run(root, args),
             Self::Attach(args) => attach::run(root, args),
