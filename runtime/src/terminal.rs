@@ -178,6 +178,8 @@ pub(crate) enum End {
     Over(Option<i32>),
     /// The user has left.
     Left,
+    /// This signal asked us to end.
+    Asked(i32),
 }
 
 /// What we give.
@@ -187,23 +189,28 @@ pub(crate) struct Near {
     pub(crate) input: bool,
     /// It is a terminal, and so is the other end: every key is passed on, and changes of size.
     pub(crate) terminal: bool,
-    /// The user can leave by keys, and the other end goes on.
+    /// The user can leave, with a terminal by keys, and the other end goes on.
     pub(crate) leaves: bool,
 }
 
 /// Leads bytes between our input and output and the other end, until that is over or the user leaves.
 pub(crate) fn pump(far: &mut impl Far, near: Near) -> Result<End> {
-    let resized = near.terminal.then(resizes).transpose()?;
+    let signals = signals(near)?;
     if let Some(size) = Size::own().filter(|_| near.terminal) {
         far.resize(size)?;
     }
     let _raw = (near.terminal && near.input).then(Raw::begin).transpose()?;
-    let mut input = Input { open: near.input, held: vec![], keys: near.leaves.then(LeaveKeys::default) };
+    let mut input = Input {
+        open: near.input,
+        held: vec![],
+        keys: (near.leaves && near.terminal).then(LeaveKeys::default),
+    };
     loop {
-        let ready = wait(far, &input, resized.as_ref())?;
-        if ready.resized {
-            if let Some(signals) = &resized {
-                while let Ok(Some(_)) = signals.read_signal() {}
+        let ready = wait(far, &input, &signals)?;
+        while let Ok(Some(info)) = signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            if number != Signal::SIGWINCH as i32 {
+                return Ok(End::Asked(number));
             }
             if let Some(size) = Size::own() {
                 far.resize(size)?;
@@ -228,9 +235,11 @@ pub(crate) fn pump(far: &mut impl Far, near: Near) -> Result<End> {
     }
 }
 
-/// Tells of changes of our terminal's size.
-fn resizes() -> Result<SignalFd> {
-    let watched: SigSet = [Signal::SIGWINCH].into_iter().collect();
+/// Tells of changes of our terminal's size, and of being asked to end: the terminal is to be as it was.
+fn signals(near: Near) -> Result<SignalFd> {
+    let sizes = [Signal::SIGWINCH].into_iter().filter(|_| near.terminal);
+    let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().filter(|_| near.leaves);
+    let watched: SigSet = sizes.chain(ends).collect();
     watched.thread_block().context("block signals")?;
     SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("watch signals")
 }
@@ -247,10 +256,9 @@ fn show(stream: Stream, bytes: &[u8]) -> Result<()> {
 struct Ready {
     output: bool,
     input: bool,
-    resized: bool,
 }
 
-fn wait(far: &impl Far, input: &Input, resized: Option<&SignalFd>) -> Result<Ready> {
+fn wait(far: &impl Far, input: &Input, signals: &SignalFd) -> Result<Ready> {
     let stdin = io::stdin();
     let mut wanted = PollFlags::POLLIN;
     wanted.set(PollFlags::POLLOUT, !input.held.is_empty());
@@ -259,7 +267,7 @@ fn wait(far: &impl Far, input: &Input, resized: Option<&SignalFd>) -> Result<Rea
     if reads {
         fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
     }
-    fds.extend(resized.map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
+    fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
     match poll(&mut fds, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno).context("wait for the terminal"),
@@ -268,7 +276,7 @@ fn wait(far: &impl Far, input: &Input, resized: Option<&SignalFd>) -> Result<Rea
     let more = |flags: Option<PollFlags>| flags.is_some_and(|f| f.intersects(!PollFlags::POLLOUT));
     let output = more(flags.next());
     let input = reads && more(flags.next());
-    Ok(Ready { output, input, resized: more(flags.next()) })
+    Ok(Ready { output, input })
 }
 
 /// Our input.

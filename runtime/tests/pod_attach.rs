@@ -37,7 +37,7 @@ fn has_something(from: &impl AsFd) -> bool {
     poll(&mut fds, 50_u16).expect("poll") > 0
 }
 
-fn line(from: &mut impl std::io::BufRead) -> String {
+fn line_of(from: &mut impl std::io::BufRead) -> String {
     let mut line = String::new();
     from.read_line(&mut line).expect("a line");
     line
@@ -57,19 +57,19 @@ fn who_attaches_writes_and_all_read() {
     let came = wait_until("both to be attached", SOON, || {
         number += 1;
         writeln!(input, "{number}").unwrap();
-        assert_eq!(line(&mut reads), format!("got {number}\n"));
+        assert_eq!(line_of(&mut reads), format!("got {number}\n"));
         let mut fds =
             [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(looks.get_ref()), nix::poll::PollFlags::POLLIN)];
         (nix::poll::poll(&mut fds, 50_u16).unwrap() > 0).then_some(())
     });
     came.unwrap();
-    let first = line(&mut looks);
+    let first = line_of(&mut looks);
     assert!(first.starts_with("got "), "{first}");
     // Leaving changes nothing for the others, nor for the container.
     kill(Pid::from_raw(i32::try_from(looker.id()).unwrap()), Signal::SIGKILL).unwrap();
     looker.wait().unwrap();
     writeln!(input, "after").unwrap();
-    assert_eq!(line(&mut reads), "got after\n");
+    assert_eq!(line_of(&mut reads), "got after\n");
     drop(input);
     kill(Pid::from_raw(i32::try_from(writer.id()).unwrap()), Signal::SIGKILL).unwrap();
     writer.wait().unwrap();
@@ -77,7 +77,7 @@ fn who_attaches_writes_and_all_read() {
     let mut again = attach(&lab, &["-i"]);
     let mut input = again.stdin.take().unwrap();
     writeln!(input, "again").unwrap();
-    assert_eq!(line(&mut BufReader::new(again.stdout.take().unwrap())), "got again\n");
+    assert_eq!(line_of(&mut BufReader::new(again.stdout.take().unwrap())), "got again\n");
     assert_eq!(lab.pid("p", "c"), pid);
     kill(Pid::from_raw(i32::try_from(again.id()).unwrap()), Signal::SIGKILL).unwrap();
     again.wait().unwrap();
@@ -148,6 +148,43 @@ fn exec_tells_of_the_size_of_the_terminal() {
 }
 
 #[test]
+fn run_attaches_answers_the_exit_code_and_leaves_nothing() {
+    let lab = Lab::new();
+    let line =
+        ["run", "q", "-it", "--rm", "--image", "busybox:v1", "--restart", "Never", "--command", "--", "sh"];
+    let mut screen = Terminal::start(&lab, &line, 30, 70);
+    screen.ask("busybox stty size", "30 70");
+    screen.enter("exit 8\r");
+    screen.until("pod \"q\" deleted");
+    assert_eq!(screen.end(), Some(8));
+    assert!(!lab.flatpod(&["get", "pod", "q"]).status.success());
+    // Input by a pipe, and all output, also what came before anybody could attach.
+    let line =
+        ["run", "q", "-i", "--image", "busybox:v1", "--restart", "Never", "--command", "--", "sh", "-c"];
+    let mut command = lab.command(&[&line[..], &["echo first; cat; exit 3"]].concat());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"second\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("first\nsecond\n", Some(3)));
+    lab.wait_phase("q", "Failed");
+    let again = lab.flatpod(&["run", "q", "-i", "--image", "busybox:v1"]);
+    assert!(text(&again.stderr).contains("already exists"), "{}", text(&again.stderr));
+    // Ended by a signal, it still deletes what it made.
+    let line = ["run", "r", "--attach", "--rm", "--image", "busybox:v1", "--command", "--", "sh", "-c"];
+    let script = "trap \"exit 0\" TERM; echo up; while :; do sleep 0.1; done";
+    let mut command = lab.command(&[&line[..], &[script]].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut reads = BufReader::new(child.stdout.take().unwrap());
+    assert_eq!(line_of(&mut reads), "up\n");
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(line_of(&mut reads), "pod \"r\" deleted\n");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!lab.flatpod(&["get", "pod", "r"]).status.success());
+    let wrong = lab.flatpod(&["run", "s", "--rm", "--image", "busybox:v1"]);
+    assert!(text(&wrong.stderr).contains("--rm should only be used for attached"), "{}", text(&wrong.stderr));
+}
+
+#[test]
 fn a_reader_who_stops_reading_stops_nobody_else() {
     let lab = Lab::new();
     let work = "busybox seq 400000; echo done > /dev/shm/done; read end";
@@ -159,7 +196,7 @@ fn a_reader_who_stops_reading_stops_nobody_else() {
     let mut out = stalled.child().stdout.take().unwrap();
     let came = wait_until("both to be attached", SOON, || {
         writeln!(input, "x").unwrap();
-        assert_eq!(line(&mut reads), "x\n");
+        assert_eq!(line_of(&mut reads), "x\n");
         has_something(&out).then_some(())
     });
     came.unwrap();

@@ -165,6 +165,22 @@ fn a_debugger_has_the_users_terminal_and_answers_its_exit_code() {
 }
 
 #[test]
+fn a_debugger_is_not_started_again_with_a_new_sandbox() {
+    let lab = Lab::new();
+    lab.apply(&POD.replace("spec: {", "spec: {shareProcessNamespace: true, "));
+    lab.wait_ready("p");
+    debug(&lab, "look", &[], &["sleep", "1000"]);
+    lab.wait("p", "look runs", |pod| is_running(pod, "look"));
+    assert_eq!(ns(lab.pid("p", "look"), "pid"), ns(lab.pid("p", "c"), "pid"), "the pod shares its processes");
+    kill(Pid::from_raw(lab.pid("p", ".pause")), Signal::SIGKILL).unwrap();
+    let after = lab.wait("p", "made anew", |pod| {
+        lab::condition(pod, "Ready") && status(pod, "c")["restartCount"].as_i64() >= Some(1)
+    });
+    assert!(is_over(&after, "look"), "{after:#}");
+    assert!(!lab.pod_dir("p").join("ctr/look/1").exists());
+}
+
+#[test]
 fn a_pod_is_over_when_only_a_debugger_runs() {
     let lab = Lab::new();
     lab.apply(

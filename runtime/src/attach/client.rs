@@ -40,7 +40,7 @@ pub(crate) fn attach(dir: &Path, session: Session) -> Result<Option<End>> {
     socket.write_all(&hello.encode()).context("attach to the container")?;
     socket.set_nonblocking(true).context("attach to the container")?;
     let terminal = session.terminal && terminal::is_here();
-    let near = Near { input: session.input, terminal, leaves: terminal };
+    let near = Near { input: session.input, terminal, leaves: true };
     let mut connection = Connection { socket, resized: false };
     terminal::pump(&mut connection, near).map(Some)
 }

@@ -96,15 +96,15 @@ pub(crate) fn run(root: &Root, args: &ApplyArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks one pod that was not written by the user, and makes it.
-pub(super) fn run_pod(root: &Root, pod: &Pod, node: Option<&str>) -> Result<ExitCode> {
+/// Checks one pod that was not written by the user, and makes it, which is told to `out`.
+pub(super) fn run_pod(root: &Root, pod: &Pod, node: Option<&str>, out: &mut impl Write) -> Result<ExitCode> {
     let text = serde_json::to_string(pod).context("write the pod as JSON")?;
     let found = manifest::check(&[Source { name: "flatpod run".to_owned(), text }], None);
     tell(&found)?;
     if !found.problems.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    put_all(root, found.objects, node, None, &mut io::stdout().lock())?;
+    put_all(root, found.objects, node, None, out)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -123,6 +123,7 @@ fn why_it_waits(status: ContainerStatus) -> Option<String> {
 fn conclude(found: &Found, container: &Container, attempt: &Attempt, end: End) -> Result<ExitCode> {
     let code = match end {
         End::Over(Some(code)) => code,
+        End::Asked(signal) => 128 + signal,
         End::Left => {
             let meta = &found.pod.metadata;
             let (pod, namespace) = (meta.name.as_deref(), meta.namespace.as_deref());

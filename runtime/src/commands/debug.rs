@@ -100,6 +100,8 @@ pub(crate) fn run(root: &Root, args: &DebugArgs) -> Result<ExitCode> {
              ...), or an image that has one: --image"
         );
     }
+    // What is not there can only be waited for.
+    Store::new(root.images()).find(&args.image)?;
     let name = match &args.container {
         Some(name) => name.clone(),
         None => {
@@ -109,8 +111,6 @@ pub(crate) fn run(root: &Root, args: &DebugArgs) -> Result<ExitCode> {
             name
         }
     };
-    // What is not there can only be waited for.
-    Store::new(root.images()).find(&args.image)?;
     if let Some(target) = &args.target {
         writeln!(io::stderr(), "Targeting container {target:?}.").context("write to stderr")?;
     }

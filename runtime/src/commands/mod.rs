@@ -43,6 +43,9 @@ pub(crate) enum PodVerb {
     )]
     Apply(apply::ApplyArgs),
     /// Run an image as a pod
+    #[command(after_help = "Examples:\n  flatpod run web --image builtin/tools:v1 -- netexec\n  \
+        flatpod run shell -it --rm --image busybox --restart Never\n\n\
+        Exit status: attached, that of the container.")]
     Run(run::RunArgs),
     /// Show pods or nodes
     Get(get::GetArgs),
