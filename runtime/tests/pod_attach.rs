@@ -184,6 +184,28 @@ fn run_attaches_answers_the_exit_code_and_leaves_nothing() {
     assert!(text(&wrong.stderr).contains("--rm should only be used for attached"), "{}", text(&wrong.stderr));
 }
 
+/// Shims that say goodbye to who is attached are still waited for.
+#[test]
+fn a_supervisor_leaves_no_zombies() {
+    let lab = Lab::new();
+    lab.apply(&pod("exit 0", "stdin: true").replace("restartPolicy: Never", "restartPolicy: Always"));
+    lab.wait("p", "three restarts", |pod| status(pod, "c")["restartCount"].as_i64() >= Some(3));
+    let supervisor = lab.process(&["supervise"]).unwrap();
+    let zombies = || -> Vec<String> {
+        let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"));
+        let children = children.unwrap_or_default();
+        let stats = children
+            .split_whitespace()
+            .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        stats.filter(|stat| stat.contains(") Z ")).collect()
+    };
+    // One that has just ended may be there for a moment, but not several, and not the same for long.
+    let first = zombies();
+    assert!(first.len() <= 1, "{first:?}");
+    wait_until("the zombie to go", SOON, || (!first.iter().any(|old| zombies().contains(old))).then_some(()))
+        .expect("no zombie stays");
+}
+
 #[test]
 fn a_reader_who_stops_reading_stops_nobody_else() {
     let lab = Lab::new();

@@ -42,7 +42,25 @@ pub(crate) struct Attachers {
     listener: UnixListener,
     all: Vec<Attacher>,
     /// What was written so far, until somebody attaches.
-    early: Option<VecDeque<(Stream, Vec<u8>)>>,
+    early: Option<Early>,
+}
+
+/// The end of what was written before anybody was attached.
+#[derive(Debug, Default)]
+struct Early {
+    pieces: VecDeque<(Stream, Vec<u8>)>,
+    size: usize,
+}
+
+impl Early {
+    fn add(&mut self, stream: Stream, piece: &[u8]) {
+        self.size += piece.len();
+        self.pieces.push_back((stream, piece.to_vec()));
+        while self.size > EARLY {
+            let Some((_, oldest)) = self.pieces.pop_front() else { return };
+            self.size -= oldest.len();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -62,7 +80,7 @@ impl Attachers {
     pub(crate) fn listen(dir: &Path) -> Result<Self> {
         let listener = socket::listen_for_messages(dir, SOCKET)?;
         listener.set_nonblocking(true).context("listen for who attaches")?;
-        Ok(Self { listener, all: vec![], early: Some(VecDeque::new()) })
+        Ok(Self { listener, all: vec![], early: Some(Early::default()) })
     }
 
     /// What to wait for. Input is left where it is while the container `takes_input` not.
@@ -105,10 +123,7 @@ impl Attachers {
     pub(crate) fn output(&mut self, stream: Stream, bytes: &[u8]) {
         for piece in bytes.chunks(PIECE) {
             if let Some(early) = &mut self.early {
-                early.push_back((stream, piece.to_vec()));
-                while early.iter().map(|(_, piece)| piece.len()).sum::<usize>() > EARLY {
-                    early.pop_front();
-                }
+                early.add(stream, piece);
             }
             for attacher in self.all.iter_mut().filter(|attacher| attacher.greeted) {
                 attacher.put(stream, piece);
@@ -152,7 +167,7 @@ impl Attachers {
 
 impl Attacher {
     /// Takes one message.
-    fn listen(&mut self, asked: &mut Vec<Asked>, early: &mut Option<VecDeque<(Stream, Vec<u8>)>>) {
+    fn listen(&mut self, asked: &mut Vec<Asked>, early: &mut Option<Early>) {
         let mut buffer = vec![0; PIECE + 1];
         let message = match self.socket.read(&mut buffer) {
             Ok(0) => None,
@@ -164,7 +179,7 @@ impl Attacher {
             Some(Message::Hello { input, early: wanted }) if !self.greeted => {
                 (self.greeted, self.writes) = (true, input);
                 let so_far = early.take().unwrap_or_default();
-                for (stream, piece) in so_far.iter().filter(|_| wanted) {
+                for (stream, piece) in so_far.pieces.iter().filter(|_| wanted) {
                     self.put(*stream, piece);
                 }
             }
