@@ -53,6 +53,7 @@ bench: build ## measure against the reference plugins and bridges
 	&& install -m 755 target/bench/$$c.o target/bench/$$c; done
 	$(BUILT)/cni-bench pods --bin-dir target/release --c-dir target/bench --svg target/bench/pods.svg
 	nice -n -20 $(BUILT)/cni-bench runtime --bin-dir target/release --svg target/bench/runtime.svg
+	$(BUILT)/cni-bench apply --bin-dir target/release --svg target/bench/apply.svg
 	nice -n -20 $(BUILT)/cni-bench path --bin-dir target/release --svg target/bench/path.svg
 
 bench-agent: build ## measure the agent in clusters of many nodes

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use inotify::{Inotify, WatchMask};
 use tokio::io::unix::AsyncFd;
 
-use crate::readable::readable;
+use crate::readable::{happened, readable};
 
 /// A watch of one directory. Plugins write below it all day; only removals count.
 pub(crate) struct StateWatch {
@@ -32,23 +32,11 @@ impl StateWatch {
         self.inotify.get_ref().watches().add(&self.folder, mask).map(drop)
     }
 
-    /// Returns once something was removed. Cancel safe: what was read is a reason to look, and nothing is
-    /// read without returning.
+    /// Returns once something was removed. Cancel safe.
     ///
     /// # Errors
     /// The descriptor is broken.
     pub(crate) async fn removed(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 4096];
-        let mut guard = self.inotify.readable_mut().await?;
-        loop {
-            match guard.get_inner_mut().read_events(&mut buffer) {
-                Ok(events) => drop(events),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    guard.clear_ready();
-                    return Ok(());
-                }
-                Err(e) => return Err(e),
-            }
-        }
+        happened(&mut self.inotify).await
     }
 }

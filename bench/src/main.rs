@@ -1,9 +1,11 @@
 //! `cni-bench`: flatnet side by side with others in one run: what connecting a pod costs (`pods`), what it
-//! costs through a real runtime (`runtime`), and what the path between pods carries (`path`).
+//! costs through a real runtime (`runtime`), how long pods take as their user sees it (`apply`), and what the path
+//! between pods carries (`path`).
 //!
 //! Every round runs every contender once, in turning order, so that whatever the machine does meanwhile
 //! falls on all of them. Figures are ratios first: milliseconds and gigabits belong to a machine.
 
+mod apply;
 mod cni;
 mod output;
 mod path;
@@ -31,15 +33,11 @@ enum What {
     Pods(pods::Args),
     /// Pods by containerd, against pods on the host's network and pods by other plugins.
     Runtime(runtime::Args),
+    /// Pods from asked for to running, and to gone: flatpod against containerd.
+    Apply(apply::Args),
     /// Throughput and latency between pods, against a bridge with plain routes or VXLAN as flannel makes it.
     Path(path::Args),
     /// What a cluster of thousands of nodes costs the agent.
-    Agent(scale::Args),
-}
-
-/// What else is measured.
-#[derive(Debug, Subcommand)]
-enum Other {
     Agent(scale::Args),
 }
 
@@ -47,6 +45,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Pods(args) => pods::run(&args),
         What::Runtime(args) => runtime::run(&args),
+        What::Apply(args) => apply::run(&args),
         What::Path(args) => path::run(&args),
         What::Agent(args) => scale::run(&args),
     };

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     commands::PodVerb,
+    controller,
     demo::{self, container},
     entrance, explain, probe, shim,
     state::Root,
@@ -58,6 +59,9 @@ enum Verb {
     /// Supervise a pod (started by flatpod itself)
     #[command(hide = true)]
     Supervise(supervisor::SuperviseArgs),
+    /// Keep workloads as they shall be (started by flatpod itself)
+    #[command(hide = true)]
+    Controller,
     /// Keep a container (started by flatpod itself)
     #[command(hide = true)]
     Shim(shim::ShimArgs),
@@ -137,6 +141,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Verb::Explain(args) => explain::run(&args),
         Verb::ContainerInit(args) => container::init(&args),
         Verb::Supervise(args) => root().and_then(|root| supervisor::run(&root, &args)),
+        Verb::Controller => root().and_then(|root| controller::run(&root)),
         Verb::Shim(args) => shim::run(&args),
         Verb::Probe(args) => probe::run(&args),
         Verb::Tools { line } => tools::run(["tools".into()].into_iter().chain(line).collect()),

@@ -3,18 +3,22 @@
 //! One executable file is the command line, the supervisor of a pod, the shim of a container, and, in the
 //! built-in image, the programs that containers run. The pure parts are in the library.
 
+mod admission;
 mod attach;
 mod cgroup;
 mod cli;
 mod cni;
 mod commands;
 mod container;
+mod controller;
 mod demo;
 mod enclosure;
 mod entrance;
 mod explain;
 mod image;
 mod log;
+mod observed;
+mod placement;
 mod print;
 mod probe;
 mod sandbox;

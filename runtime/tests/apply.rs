@@ -50,13 +50,15 @@ fn a_valid_object_has_one_line() {
 fn a_directory_is_checked_whole() {
     let done = flatpod(&["apply", "--dry-run", "-f", MANIFESTS], "");
     let (out, err) = (text(&done.stdout), text(&done.stderr));
-    assert_eq!(done.status.code(), Some(1));
+    assert_eq!(done.status.code(), Some(0));
     assert!(out.starts_with("pod/nginx valid (dry run)\npod/two-containers valid (dry run)\n"), "{out}");
     assert!(out.contains("secret/mysecret valid") && out.contains("configmap/in-list valid"), "{out}");
     assert!(err.contains("Warning: pod/with-preferences: spec.tolerations: no effect here: "), "{err}");
-    let errors: Vec<&str> = err.lines().filter(|line| line.starts_with("error: ")).collect();
-    assert_eq!(errors.len(), 6, "{err}");
-    assert!(errors[0].ends_with("21-deployment.yaml:1: deployment/nginx-deployment: kind: this version runs pods only: a Deployment is checked, but not run"));
+    assert!(
+        out.contains("deployment.apps/nginx-deployment valid") && out.contains("job.batch/pi valid"),
+        "{out}"
+    );
+    assert!(!err.contains("error: "), "{err}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod lab;
 
+use std::{os::unix::fs::MetadataExt as _, time::Duration};
+
 use lab::{Lab, SOON, ns, status};
 use netns_fixtures::wait_until;
 use nix::{
@@ -46,6 +48,24 @@ fn containers_go_on_without_their_supervisor_and_are_taken_over() {
     // The new one sees an end that the old one would have seen.
     kill(Pid::from_raw(pids.1), Signal::SIGKILL).unwrap();
     lab.wait("p", "d restarted", |pod| status(pod, "d")["restartCount"] == 1);
+}
+
+#[test]
+fn nobody_works_for_a_pod_to_which_nothing_happens() {
+    let lab = Lab::new();
+    lab.apply(&POD.replace("echo $n; ", ""));
+    lab.wait_ready("p");
+    let file = lab.pod_dir("p").join("status.json");
+    // A file that is replaced is another one each time.
+    let status = || std::fs::metadata(&file).map(|file| (file.ino(), file.mtime_nsec())).unwrap();
+    let written = || {
+        let before = status();
+        let writes = || (status() != before).then_some(());
+        wait_until("a status that nothing has happened to", Duration::from_secs(1), writes).is_ok()
+    };
+    // The last change may be on its way.
+    wait_until("a second without writing", SOON, || (!written()).then_some(())).unwrap();
+    assert!(!written() && !written());
 }
 
 #[test]

@@ -60,7 +60,10 @@ fn a_node_is_selected_and_the_whole_name_is_known() {
     };
     let refused = lab.try_apply(&pod("n9"));
     let told = lab::text(&refused.stderr);
-    assert!(!refused.status.success() && told.contains("0/1 nodes match"), "{told}");
+    assert!(
+        !refused.status.success() && told.contains("0/1 nodes are available: 1 node(s) didn't match"),
+        "{told}"
+    );
     assert!(!lab.ok(&["get", "pods"]).contains("p "), "nothing was made");
     lab.apply(&pod("n1"));
     let ip = lab.wait_ready("p")["status"]["podIP"].as_str().unwrap().to_owned();

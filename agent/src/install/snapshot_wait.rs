@@ -9,7 +9,7 @@ use flatnet_node_state::StateDir;
 use inotify::{Inotify, WatchMask};
 use tokio::io::unix::AsyncFd;
 
-use crate::readable::readable;
+use crate::readable::{happened, readable};
 
 /// Waits until there is a readable snapshot, at most for `limit`; whether there is.
 ///
@@ -34,7 +34,7 @@ async fn appears(state: &StateDir) -> io::Result<()> {
         if state.snapshot().is_ok_and(|snapshot| snapshot.is_some()) {
             return Ok(());
         }
-        woken(&mut inotify).await?;
+        happened(&mut inotify).await?;
     }
 }
 
@@ -51,21 +51,6 @@ fn watch(inotify: &AsyncFd<Inotify>, folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-async fn woken(inotify: &mut AsyncFd<Inotify>) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    let mut guard = inotify.readable_mut().await?;
-    loop {
-        match guard.get_inner_mut().read_events(&mut buffer) {
-            Ok(events) => drop(events),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                guard.clear_ready();
-                return Ok(());
-            }
-            Err(e) => return Err(e),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -120,13 +120,7 @@ impl OverlayModel {
             mac: Some(device.mac),
             segments: SegmentSizes::default(),
             addresses: Vec::new(),
-            vxlan: Some(VxlanSeen {
-                vni: device.vni.get(),
-                port: device.port,
-                local: Some(device.local),
-                uplink: Some(device.uplink.clone()),
-                learning: false,
-            }),
+            vxlan: Some(VxlanSeen::of(device)),
         };
         self.links.insert(device.name.clone(), link);
         for key in [sysctl::ipv4_forwarding(&device.name), sysctl::ipv6_forwarding(&device.name)] {

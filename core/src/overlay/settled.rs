@@ -168,13 +168,7 @@ fn seen(desired: &Desired, numbers: &mut Numbers) -> Option<Snapshot> {
         mac: Some(device.mac),
         segments: SegmentSizes::default(),
         addresses: tunnel.map_or_else(Vec::new, |tunnel| tunnel.addresses.clone()),
-        vxlan: Some(VxlanSeen {
-            vni: device.vni.get(),
-            port: device.port,
-            local: Some(device.local),
-            uplink: Some(device.uplink.clone()),
-            learning: false,
-        }),
+        vxlan: Some(VxlanSeen::of(device)),
     });
     let nexthops = desired.hops.iter().map(|hop| {
         let tunnelled = device.is_some_and(|device| device.name == hop.link);

@@ -9,7 +9,7 @@ use super::filter::FilterSeen;
 use crate::kernel::{Kernel, KernelError};
 use crate::link::{Mac, SegmentSizes};
 use crate::names::IfName;
-use crate::step::{Fdb, Neighbour, Nexthop, Route};
+use crate::step::{Fdb, Neighbour, Nexthop, Route, Vxlan};
 
 /// A kernel that can be looked at.
 pub trait Observe: Kernel {
@@ -81,6 +81,19 @@ pub struct VxlanSeen {
     pub uplink: Option<IfName>,
     /// Whether it learns from packets where MACs are.
     pub learning: bool,
+}
+
+impl VxlanSeen {
+    /// As a device is seen that is as it should be.
+    pub(super) fn of(device: &Vxlan) -> Self {
+        Self {
+            vni: device.vni.get(),
+            port: device.port,
+            local: Some(device.local),
+            uplink: Some(device.uplink.clone()),
+            learning: false,
+        }
+    }
 }
 
 impl Snapshot {

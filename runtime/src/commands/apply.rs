@@ -1,7 +1,6 @@
-//! `apply`: from manifests to pods.
+//! `apply`: from manifests to pods and workloads.
 
 use std::{
-    fs,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
@@ -14,15 +13,13 @@ use flatpod::manifest::{
     self, Checked, Manifest,
     source::{self, Source},
 };
-use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Pod, PodSpec},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use netns_fixtures::wait_until;
 
+use super::workloads;
 use crate::{
-    state::{Lock, NodeRecord, Root},
+    admission::admit,
+    state::{PodDir, Root},
     supervisor,
 };
 
@@ -128,7 +125,7 @@ fn put_all(
     out: &mut impl Write,
 ) -> Result<()> {
     // Pods are filled from the others.
-    objects.sort_by_key(|object| matches!(object, Checked::Pod(_)));
+    objects.sort_by_key(|object| matches!(object, Checked::Pod(_) | Checked::Workload(_)));
     for object in &objects {
         let done = put(root, object, node)?;
         if format.is_none() {
@@ -173,47 +170,38 @@ fn put(root: &Root, object: &Checked, node: Option<&str>) -> Result<&'static str
         Checked::ConfigMap(map) => root.objects().put_config_map(namespace, map)?,
         Checked::Secret(secret) => root.objects().put_secret(namespace, secret)?,
         Checked::Pod(pod) => return put_pod(root, pod.pod().clone(), node),
+        Checked::Workload(workload) => return workloads::put::put(root, workload),
     }
     Ok("configured")
 }
 
 /// Makes a pod, unless it is there already.
-fn put_pod(root: &Root, mut pod: Pod, node: Option<&str>) -> Result<&'static str> {
+fn put_pod(root: &Root, pod: Pod, node: Option<&str>) -> Result<&'static str> {
     let name = pod.metadata.name.clone().filter(|name| !name.is_empty()).context("a pod has no name")?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let lock = root.path().join("names.lock");
-    let one_at_a_time = Lock::take(&lock)?;
-    let holder = root.find(&namespace, &name)?;
-    if let Some(dir) = holder.map(|uid| root.pod(&uid)).filter(|dir| dir.manifest().is_ok()) {
-        if dir.deletion()?.is_none() {
-            let old = dir.manifest()?;
+    let holder = || -> Result<Option<PodDir>> {
+        let dir = root.find(&namespace, &name)?.map(|uid| root.pod(&uid));
+        Ok(dir.filter(|dir| dir.manifest().is_ok()))
+    };
+    loop {
+        let names = root.lock_names()?;
+        let Some(dir) = holder()? else {
+            let dir = admit(root, pod, node, &names)?;
+            drop(names);
             supervisor::ensure(root, &dir)?;
-            if same(&old, &pod) {
+            return Ok("created");
+        };
+        drop(names);
+        supervisor::ensure(root, &dir)?;
+        if dir.deletion()?.is_none() {
+            if same(&dir.manifest()?, &pod) {
                 return Ok("unchanged");
             }
             bail!("pod/{name} exists and is another one: a pod does not change, delete it first");
         }
-        supervisor::ensure(root, &dir)?;
         let gone = || root.find(&namespace, &name).map(|uid| uid.is_none().then_some(())).transpose();
         wait_until(&format!("the deleted pod {name} to be gone"), PREDECESSOR, gone)??;
     }
-    let uid =
-        fs::read_to_string("/proc/sys/kernel/random/uuid").context("make a unique id")?.trim().to_owned();
-    // What is left of a name without a pod is of one that was killed while it did what we do now.
-    if let Some(dangling) = root.reserve(&namespace, &name, &uid)? {
-        root.release(&namespace, &name, &dangling)?;
-        root.reserve(&namespace, &name, &uid)?;
-    }
-    let spec = pod.spec.get_or_insert_default();
-    let chosen = choose(root, spec, node)?;
-    spec.node_name = Some(chosen.name);
-    pod.metadata.uid = Some(uid.clone());
-    pod.metadata.creation_timestamp = Some(Time(Timestamp::now()));
-    let dir = root.pod(&uid);
-    dir.put_manifest(&pod)?;
-    drop(one_at_a_time);
-    supervisor::ensure(root, &dir)?;
-    Ok("created")
 }
 
 /// Whether `new` says what `old` said, but for what was filled in.
@@ -229,34 +217,4 @@ fn same(old: &Pod, new: &Pod) -> bool {
     spec == old.spec
         && new.metadata.labels == old.metadata.labels
         && new.metadata.annotations == old.metadata.annotations
-}
-
-/// The node that was asked for, or of those that fit the one with the fewest pods; the machine counts when there
-/// are no others.
-fn choose(root: &Root, spec: &PodSpec, wanted: Option<&str>) -> Result<NodeRecord> {
-    let selector = spec.node_selector.clone().unwrap_or_default();
-    let fits = |node: &NodeRecord| node.is_selected(&selector);
-    if let Some(name) = spec.node_name.as_deref().or(wanted) {
-        let node = supervisor::node_of(root, name)?;
-        if !fits(&node) {
-            bail!(
-                "node {name} does not match the pod's nodeSelector {selector:?}: it has {:?}",
-                node.labels()
-            );
-        }
-        return Ok(node);
-    }
-    let pods: Vec<_> = root.pods()?.iter().filter_map(|dir| dir.manifest().ok()).collect();
-    let on = |node: &NodeRecord| {
-        let is_there =
-            |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&node.name);
-        pods.iter().filter(is_there).count()
-    };
-    let names = root.nodes()?;
-    let nodes: Vec<NodeRecord> = match names.is_empty() {
-        true => vec![NodeRecord::machine()?],
-        false => names.iter().map(|name| root.node(name).record()).collect::<Result<_>>()?,
-    };
-    let told = || format!("0/{} nodes match the pod's nodeSelector {selector:?}", nodes.len());
-    nodes.iter().filter(|node| fits(node)).min_by_key(|node| on(node)).cloned().with_context(told)
 }

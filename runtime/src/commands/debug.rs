@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Capabilities, EnvVar, EphemeralContainer, Pod, 
 use super::{Found, attach, find};
 use crate::{
     container::{TERMINATION_LOG, ephemeral},
-    image::{Store, TOOLS},
+    image::{HOST, Store, TOOLS},
     state::Root,
     supervisor,
 };
@@ -97,7 +97,7 @@ pub(crate) fn run(root: &Root, args: &DebugArgs) -> Result<ExitCode> {
     if args.image == TOOLS && args.command.is_empty() {
         bail!(
             "{TOOLS} has no shell: name one of its programs after -- (ns, env, cat FILE, connect IP:PORT, netexec, \
-             ...), or an image that has one: --image"
+             ...), or an image that has one: --image {HOST}"
         );
     }
     // What is not there can only be waited for.

@@ -1,4 +1,4 @@
-//! `delete`: pods go, with the time they have to.
+//! `delete`: pods and workloads go, with the time they have to.
 
 use std::{
     io::{self, Write as _},
@@ -9,21 +9,27 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use flatpod::manifest::{self, Checked, source};
-use jiff::Timestamp;
+use flatpod::{
+    manifest::{self, Checked, source},
+    workload,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use netns_fixtures::wait_until;
 
-use super::{Found, apply, find};
+use super::{
+    Found, apply, find,
+    workloads::{
+        self,
+        remove::{How, Named},
+    },
+};
 use crate::{
-    state::{Deletion, Kind, Root},
+    state::{Kind, Root},
     supervisor,
 };
 
 /// For a pod to go beyond the time that its containers have: the network has a say, too.
 const BEYOND: Duration = Duration::from_secs(120);
-/// What containers have unless anybody says otherwise.
-const GRACE: u64 = 30;
 
 /// Of so many looks whether a pod is gone, one is whether it has a supervisor.
 const LOOKS: u32 = 100;
@@ -31,14 +37,14 @@ const LOOKS: u32 = 100;
 /// What to delete.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
-    /// Pods; or `pod NAME...`, `configmap NAME...`, `secret NAME...`
+    /// Pods; or `KIND NAME...` or `KIND/NAME...` of pods, workloads, ConfigMaps and Secrets
     names: Vec<String>,
     /// Everything that manifests describe: a file, a directory or - for standard input; may be repeated
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     namespace: super::NamespaceArg,
-    /// Seconds that containers have between being asked to end and being killed
+    /// Seconds that containers have between being asked to end and being killed; pods of workloads have their own
     #[arg(long)]
     grace_period: Option<u64>,
     /// With --grace-period=0: kill at once
@@ -50,6 +56,9 @@ pub(crate) struct DeleteArgs {
     /// All pods of the namespace
     #[arg(long)]
     all: bool,
+    /// What becomes of the pods of workloads; either way the command waits for them if they go
+    #[arg(long, value_enum, default_value_t = How::Background)]
+    cascade: How,
     /// Whether to wait until they are gone
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     wait: bool,
@@ -59,6 +68,7 @@ pub(crate) struct DeleteArgs {
 #[derive(Default)]
 struct Wanted {
     pods: Vec<(String, String)>,
+    workloads: Vec<Named>,
     others: Vec<(Kind, String, String)>,
 }
 
@@ -69,18 +79,20 @@ pub(crate) fn run(root: &Root, args: &DeleteArgs) -> Result<ExitCode> {
         bail!("--grace-period=0 kills at once: say --force as well");
     }
     let mut wanted = Wanted::default();
-    wanted.named(&args.names, &args.namespace.namespace);
+    wanted.named(&args.names, &args.namespace.namespace)?;
     if args.all {
         wanted.all_pods(root, &args.namespace.namespace)?;
     }
     if !args.files.is_empty() && !wanted.described(&args.files, &args.namespace.namespace)? {
         return Ok(ExitCode::FAILURE);
     }
-    if wanted.pods.is_empty() && wanted.others.is_empty() && !args.all {
+    if wanted.pods.is_empty() && wanted.workloads.is_empty() && wanted.others.is_empty() && !args.all {
         bail!("name the pods to delete, or say -f FILE or --all");
     }
     let found: Vec<Found> =
         wanted.pods.iter().map(|(namespace, name)| find(root, namespace, name)).collect::<Result<_>>()?;
+    // Workloads first: they would replace their pods.
+    workloads::remove::delete(root, &wanted.workloads, args.cascade, args.wait)?;
     delete(root, &found, grace, args.wait)?;
     for (kind, namespace, name) in &wanted.others {
         if !root.objects().remove(*kind, namespace, name)? {
@@ -92,7 +104,17 @@ pub(crate) fn run(root: &Root, args: &DeleteArgs) -> Result<ExitCode> {
 }
 
 impl Wanted {
-    fn named(&mut self, words: &[String], namespace: &str) {
+    fn named(&mut self, words: &[String], namespace: &str) -> Result<()> {
+        // One word alone is the name of a pod.
+        let first = match words {
+            [one] => one.split_once('/').map(|(kind, _)| kind),
+            _ => words.first().map(|word| word.split_once('/').map_or(word.as_str(), |(kind, _)| kind)),
+        };
+        if first.is_some_and(|kind| workload::Kind::named(kind).is_some()) {
+            let named = workloads::named(words)?.into_iter();
+            self.workloads.extend(named.map(|(kind, name)| (kind, namespace.to_owned(), name)));
+            return Ok(());
+        }
         let (kind, names) = match words.split_first() {
             Some((kind, rest)) => match kind.as_str() {
                 "configmap" | "cm" => (Some(Kind::ConfigMap), rest),
@@ -100,7 +122,7 @@ impl Wanted {
                 "pod" | "pods" | "po" => (None, rest),
                 _ => (None, words),
             },
-            None => return,
+            None => return Ok(()),
         };
         for name in names {
             match kind {
@@ -108,6 +130,7 @@ impl Wanted {
                 None => self.pods.push((namespace.to_owned(), name.clone())),
             }
         }
+        Ok(())
     }
 
     fn all_pods(&mut self, root: &Root, namespace: &str) -> Result<()> {
@@ -127,6 +150,7 @@ impl Wanted {
             let (namespace, name) = (namespace.unwrap_or_default(), name.unwrap_or_default());
             match object {
                 Checked::Pod(_) => self.pods.push((namespace, name)),
+                Checked::Workload(workload) => self.workloads.push((workload.kind(), namespace, name)),
                 Checked::ConfigMap(_) => self.others.push((Kind::ConfigMap, namespace, name)),
                 Checked::Secret(_) => self.others.push((Kind::Secret, namespace, name)),
             }
@@ -138,16 +162,7 @@ impl Wanted {
 /// Deletes pods, all at once.
 pub(super) fn delete(root: &Root, found: &[Found], grace: Option<u64>, wait: bool) -> Result<()> {
     for one in found {
-        let spec = one.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-        let own = spec.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(GRACE);
-        // The first word counts, but for one that leaves less time.
-        let old = one.dir.deletion()?;
-        let grace_seconds = grace.unwrap_or(own);
-        if old.as_ref().is_none_or(|old| grace_seconds < old.grace_seconds) {
-            let requested_at = old.map_or_else(Timestamp::now, |old| old.requested_at);
-            one.dir.put_deletion(&Deletion { requested_at, grace_seconds })?;
-        }
-        supervisor::ensure(root, &one.dir)?;
+        supervisor::terminate(root, &one.dir, &one.pod, grace)?;
         let name = one.pod.metadata.name.as_deref().unwrap_or_default();
         writeln!(io::stdout(), "pod {name:?} deleted").context("write to stdout")?;
     }

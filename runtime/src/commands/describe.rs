@@ -16,9 +16,10 @@ use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 
-use super::{Found, find, get};
+use super::{Found, find};
 use crate::{
     container::{as_container, ephemeral},
+    observed::observed,
     state::Root,
 };
 
@@ -41,14 +42,14 @@ pub(crate) fn run(root: &Root, args: &DescribeArgs) -> Result<ExitCode> {
     if names.is_empty() {
         bail!("name the pods to describe");
     }
-    let one = |name: &String| describe(&find(root, &args.namespace.namespace, name)?);
+    let one = |name: &String| describe(root, find(root, &args.namespace.namespace, name)?);
     let texts: Vec<String> = names.iter().map(one).collect::<Result<_>>()?;
     io::stdout().write_all(texts.join("\n\n").as_bytes()).context("write to stdout")?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(found: &Found) -> Result<String> {
-    let pod = get::whole(found)?;
+fn describe(root: &Root, found: Found) -> Result<String> {
+    let pod = observed(root, &found.dir, found.pod)?.context("the pod has gone meanwhile")?;
     let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
     let (spec, status) = (pod.spec.as_ref().unwrap_or(&no_spec), pod.status.as_ref().unwrap_or(&no_status));
     let mut text = String::new();

@@ -14,15 +14,18 @@ pub(crate) mod run;
 pub(crate) mod up;
 pub(crate) mod wait;
 mod watch;
+pub(crate) mod workloads;
 
 use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use flatpod::{manifest::NAMESPACE, workload::Kind};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
     container::{as_container, ephemeral},
+    controller,
     state::{Attempt, PodDir, Root},
     supervisor,
 };
@@ -30,7 +33,11 @@ use crate::{
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PodVerb {
-    /// Make pods, ConfigMaps and Secrets as manifests say
+    /// Make pods, workloads, ConfigMaps and Secrets as manifests say
+    ///
+    /// Workload kinds (Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, ...) are expanded on this machine's nodes so
+    /// that you can exercise the network with real manifests; on a cluster, use Kubernetes: the CNI plugin and agent
+    /// are the same binaries there.
     ///
     /// A field that is unknown, misplaced or given twice, a value of the wrong type, a field that flatpod cannot
     /// honour and everything that Kubernetes' API server would refuse is an error that names file, line and path.
@@ -47,7 +54,9 @@ pub(crate) enum PodVerb {
         flatpod run shell -it --rm --image busybox --restart Never\n\n\
         Exit status: attached, that of the container.")]
     Run(run::RunArgs),
-    /// Show pods or nodes
+    /// Show pods, workloads, nodes or events
+    #[command(after_help = "Examples:\n  flatpod get pods -o wide -l app=web\n  flatpod get deployments\n  \
+        flatpod get sts/db -o yaml\n  flatpod get all")]
     Get(get::GetArgs),
     /// Show all that is known of pods: containers, how the last run of each ended, conditions, volumes, events
     Describe(describe::DescribeArgs),
@@ -81,19 +90,27 @@ pub(crate) enum PodVerb {
         echo hello | flatpod attach reader -i\n\n\
         Exit status: that of the container, 0 after leaving it, 1 when it cannot be attached to.")]
     Attach(attach::AttachArgs),
-    /// Delete pods
+    /// Delete pods, workloads, ConfigMaps and Secrets
+    #[command(after_help = "Examples:\n  flatpod delete pod web\n  flatpod delete deployment/web\n  \
+        flatpod delete rs/web --cascade=orphan\n  flatpod delete -f manifests/")]
     Delete(delete::DeleteArgs),
+    /// Say how many pods a workload has
+    #[command(after_help = "Examples:\n  flatpod scale deployment/web --replicas 3")]
+    Scale(workloads::scale::ScaleArgs),
+    /// Look at or begin the roll-out of a workload's template
+    #[command(subcommand)]
+    Rollout(workloads::rollout::RolloutVerb),
     /// Make, list and delete simulated nodes
     #[command(subcommand)]
     Node(node::NodeVerb),
-    /// Import, list and remove images
+    /// Load, import, save, list and remove images
     #[command(subcommand)]
     Image(image::ImageVerb),
     /// Make a cluster of simulated nodes on one fabric, each with a running flatnetd
     Up(up::UpArgs),
     /// Delete all pods and simulated nodes
     Down,
-    /// Detach from the network what belongs to no pod
+    /// Detach from the network what belongs to no pod, and remove layers of no image
     Gc,
     /// Ask the network whether a pod's attachment is as it should be
     Check {
@@ -114,6 +131,9 @@ impl PodVerb {
             return apply::check(args);
         }
         let root = &Root::open(at)?;
+        if !matches!(self, Self::Down) {
+            controller::ensure(root)?;
+        }
         match self {
             Self::Apply(args) => apply::run(root, args),
             Self::Run(args) => run::run(root, args),
@@ -125,6 +145,8 @@ impl PodVerb {
             Self::Attach(args) => attach::run(root, args),
             Self::Debug(args) => debug::run(root, args),
             Self::Delete(args) => delete::run(root, args),
+            Self::Scale(args) => workloads::scale::run(root, args),
+            Self::Rollout(verb) => workloads::rollout::run(root, verb),
             Self::Node(verb) => node::run(root, verb),
             Self::Image(verb) => image::run(root, verb),
             Self::Up(args) => up::run(root, args),
@@ -136,10 +158,10 @@ impl PodVerb {
 }
 
 /// Which namespace, for the verbs that look one up.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct NamespaceArg {
     /// The pod's namespace
-    #[arg(long, short, default_value = "default")]
+    #[arg(long, short, default_value = NAMESPACE)]
     pub(crate) namespace: String,
 }
 
@@ -150,9 +172,13 @@ pub(crate) struct Found {
     pub(crate) pod: Pod,
 }
 
-/// The pod of that name; makes sure that it is supervised.
+/// The pod of that name, or the first one of a workload, as KIND/NAME; makes sure that it is supervised.
 pub(crate) fn find(root: &Root, namespace: &str, name: &str) -> Result<Found> {
     let name = name.strip_prefix("pod/").unwrap_or(name);
+    if let Some((kind, name)) = name.split_once('/').and_then(|(kind, name)| Some((Kind::named(kind)?, name)))
+    {
+        return workloads::first_pod(root, &workloads::find(root, kind, namespace, name)?.workload);
+    }
     let not_found = || format!("pods {name:?} not found");
     let uid = root.find(namespace, name)?.with_context(not_found)?;
     let dir = root.pod(&uid);

@@ -16,6 +16,8 @@ use super::{Found, delete, find, up};
 use crate::{
     cgroup::Cgroup,
     cni::Network,
+    controller,
+    image::{Store, mounted},
     log::LimitsArgs,
     sandbox::{pin, unpin},
     state::{NodeRecord, Root},
@@ -33,6 +35,9 @@ pub(crate) enum NodeVerb {
     /// List simulated nodes
     Ls,
     /// Kill nodes' agents and pull their cables
+    ///
+    /// What runs there goes on, but is not known to the others. After the node's --node-grace the pods of workloads are
+    /// replaced on other nodes; bare pods and those of daemon sets are not.
     Fail {
         /// Their names
         #[arg(required = true)]
@@ -154,16 +159,17 @@ fn create(root: &Root, args: &CreateArgs) -> Result<NodeRecord> {
 fn remove(root: &Root, name: &str, force: bool) -> Result<()> {
     let dir = root.node(name);
     dir.record()?;
-    let mut pods = vec![];
-    for pod_dir in root.pods()? {
-        let Ok(pod) = pod_dir.manifest() else { continue };
-        if pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(name) {
-            pods.push(Found { dir: pod_dir, pod });
+    if !force {
+        let count = pods_on(root, name)?.len();
+        if count > 0 {
+            bail!("node/{name} has {count} pods: delete them, or say --force");
         }
     }
-    if !pods.is_empty() && !force {
-        bail!("node/{name} has {} pods: delete them, or say --force", pods.len());
-    }
+    // From here on it gets no pods, whoever is about to make one.
+    let names = root.lock_names()?;
+    dir.put_leaving()?;
+    drop(names);
+    let pods = pods_on(root, name)?;
     delete::delete(root, &pods, Some(GRACE), true)?;
     up::stop_agent(&dir)?;
     unpin(&dir.path().join("net"))?;
@@ -171,8 +177,18 @@ fn remove(root: &Root, name: &str, force: bool) -> Result<()> {
     fs::remove_dir_all(dir.path()).with_context(|| format!("remove {}", dir.path().display()))
 }
 
-/// Deletes everything.
+fn pods_on(root: &Root, node: &str) -> Result<Vec<Found>> {
+    let all = root.pods()?.into_iter().filter_map(|dir| dir.manifest().ok().map(|pod| Found { dir, pod }));
+    let is_there =
+        |one: &Found| one.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+    Ok(all.filter(is_there).collect())
+}
+
+/// Deletes everything, workloads first: they would replace their pods.
 pub(crate) fn down(root: &Root) -> Result<ExitCode> {
+    for workload in controller::stop(root)? {
+        say(&format!("{} {:?} deleted", workload.kind().resource(), workload.name()))?;
+    }
     let pods = root.pods()?.into_iter();
     let pods: Vec<Found> = pods.filter_map(|dir| dir.manifest().ok().map(|pod| Found { dir, pod })).collect();
     delete::delete(root, &pods, Some(GRACE), true)?;
@@ -202,6 +218,7 @@ pub(crate) fn gc(root: &Root) -> Result<ExitCode> {
             Network::of(&node).gc(&valid).with_context(|| format!("collect on node {}", node.name))?;
         say(&format!("node/{}: {count} attachments removed", node.name))?;
     }
+    Store::new(root.images()).sweep(|| mounted(root))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use jiff::Timestamp;
 use netns_fixtures::{Cable, Fabric, NetNs, Node, Segment, set_cable, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -48,6 +49,10 @@ pub(crate) struct UpArgs {
     max_container_restart_period: Option<u64>,
     #[command(flatten)]
     log: LimitsArgs,
+    /// For how many seconds the pods of workloads wait for a node that has failed, before others take their place
+    /// elsewhere [default: 5; Kubernetes waits 300]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    node_grace: Option<u64>,
 }
 
 /// Makes the cluster.
@@ -91,7 +96,9 @@ pub(super) fn fail(root: &Root, name: &str) -> Result<()> {
     let record = node.record()?;
     let agent: Option<ProcessId> = read_json(&agent_file(&node))?;
     agent.map_or(Ok(()), |agent| agent.signal(Signal::SIGKILL))?;
-    cable(root, &record, Cable::Out)
+    cable(root, &record, Cable::Out)?;
+    let since = node.failure()?.unwrap_or_else(Timestamp::now);
+    node.put_failure(Some(since))
 }
 
 /// Plugs a node's cable in and starts its agent again.
@@ -100,11 +107,11 @@ pub(super) fn heal(root: &Root, name: &str, bin_dir: Option<&Path>) -> Result<()
     let record = node.record()?;
     cable(root, &record, Cable::In)?;
     let agent: Option<ProcessId> = read_json(&agent_file(&node))?;
-    if agent.is_some_and(ProcessId::is_alive) {
-        return Ok(());
+    if !agent.is_some_and(ProcessId::is_alive) {
+        let config = node.path().join("agent.yaml");
+        spawn_agent(&node, &record, &Programs::find(bin_dir)?.flatnetd, &config)?;
     }
-    let config = node.path().join("agent.yaml");
-    spawn_agent(&node, &record, &Programs::find(bin_dir)?.flatnetd, &config)
+    node.put_failure(None)
 }
 
 /// Ends a node's agent, if it has one.
@@ -139,6 +146,7 @@ fn join(node: &NodeDir, place: &Node, args: &UpArgs, programs: &Programs) -> Res
     record.port = Some(place.port().to_owned());
     record.max_restart_period = args.max_container_restart_period;
     record.log = args.log.limits();
+    record.grace = args.node_grace;
     let own = programs.flatnet.parent().context("a program is in a directory")?;
     record.cni_bin_dirs.insert(0, own.to_owned());
     let conf = &record.cni_conf_dir;

@@ -14,37 +14,28 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::get::{self, Format, GetArgs};
-use crate::state::Root;
+use super::{
+    Found,
+    get::{self, Format, GetArgs},
+};
+use crate::{observed::observed, state::Root};
 
 /// Between two looks, in milliseconds.
 const PERIOD: u16 = 200;
 
 /// Shows pods until nobody reads any more.
 pub(super) fn pods(root: &Root, args: &GetArgs) -> Result<ExitCode> {
-    let wide = match args.output() {
+    let wide = match args.output {
         None => false,
         Some(Format::Wide) => true,
         Some(_) => bail!("--watch goes with the table and with -o wide"),
     };
-    let first = get::selected(root, args)?;
-    let mut known: BTreeMap<String, Pod> = BTreeMap::new();
-    for found in &first {
-        known.insert(found.dir.uid().to_owned(), get::whole(found)?);
-    }
+    let mut known = as_seen(root, get::selected(root, args)?)?;
     let mut table: Vec<Pod> = known.values().cloned().collect();
     table.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     show(&get::table(&table, wide))?;
     while is_read()? {
-        let mut present = BTreeMap::new();
-        for found in get::matching(root, args)? {
-            // It may have gone since it was listed.
-            if let Ok(pod) = get::whole(&found)
-                && found.dir.path().exists()
-            {
-                present.insert(found.dir.uid().to_owned(), pod);
-            }
-        }
+        let present = as_seen(root, get::matching(root, args)?)?;
         // The last that was known of those who are gone.
         let gone = known.iter().filter(|(uid, _)| !present.contains_key(*uid)).map(|(_, pod)| pod);
         let changed = present.iter().filter(|(uid, pod)| known.get(*uid) != Some(pod)).map(|(_, pod)| pod);
@@ -56,6 +47,15 @@ pub(super) fn pods(root: &Root, args: &GetArgs) -> Result<ExitCode> {
         known = present;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// By their unique ids; without those that have gone meanwhile.
+fn as_seen(root: &Root, all: Vec<Found>) -> Result<BTreeMap<String, Pod>> {
+    let one = |found: Found| -> Result<Option<(String, Pod)>> {
+        let uid = found.dir.uid().to_owned();
+        Ok(observed(root, &found.dir, found.pod)?.map(|pod| (uid, pod)))
+    };
+    all.into_iter().map(one).filter_map(Result::transpose).collect()
 }
 
 fn show(text: &str) -> Result<()> {

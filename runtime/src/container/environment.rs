@@ -136,7 +136,7 @@ fn from_source(making: &Making<'_>, source: &EnvFromSource) -> Result<Vec<(Strin
             data.into_iter().map(|(key, value)| Ok((format!("{prefix}{key}"), text(value)?))).collect()
         }
         None if optional == Some(true) => Ok(vec![]),
-        None => bail!("{} {name:?} not found", word(kind)),
+        None => bail!("{kind} {name:?} not found"),
     }
 }
 
@@ -157,7 +157,7 @@ fn from_reference(making: &Making<'_>, source: &EnvVarSource) -> Result<Option<S
     match data.and_then(|mut data| data.remove(key)) {
         Some(value) => text(value).map(Some),
         None if optional == Some(true) => Ok(None),
-        None => bail!("couldn't find {missing}{} {}/{name}", word(kind), making.namespace()),
+        None => bail!("couldn't find {missing}{kind} {}/{name}", making.namespace()),
     }
 }
 
@@ -184,13 +184,6 @@ pub(super) fn resource(
     let amount = list.and_then(|list| list.get(key)).and_then(|quantity| milli(&quantity.0)).unwrap_or(0);
     let divisor = divisor.and_then(milli).filter(|divisor| *divisor > 0).unwrap_or(1000);
     Ok(amount.div_ceil(divisor).to_string())
-}
-
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::ConfigMap => "configmap",
-        Kind::Secret => "secret",
-    }
 }
 
 fn text(bytes: Vec<u8>) -> Result<String> {

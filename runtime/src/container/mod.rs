@@ -10,6 +10,7 @@ mod volumes;
 
 use std::path::Path;
 
+use flatpod::manifest::NAMESPACE;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::{
@@ -26,6 +27,9 @@ pub(crate) use volumes::{is_mount, mount_volumes, unmount_volumes};
 pub(crate) const PAUSE: &str = ".pause";
 /// Where containers leave their last words, unless they say otherwise.
 pub(crate) const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// The files in `/etc` that are the pod's.
+pub(crate) const POD_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
 /// Why a container cannot be made: Kubernetes' reason for waiting, and what is wrong.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl PodView<'_> {
     }
 
     pub(crate) fn namespace(&self) -> &str {
-        self.pod.metadata.namespace.as_deref().unwrap_or("default")
+        self.pod.metadata.namespace.as_deref().unwrap_or(NAMESPACE)
     }
 }
 

@@ -123,11 +123,16 @@ fn mounts(making: &Making<'_>, read_only: bool, privileged: bool) -> Result<Vec<
         fresh("/sys", "sysfs", &["nosuid", "noexec", "nodev", if privileged { "rw" } else { "ro" }]),
     ];
     let bind = |source: std::path::PathBuf, at: &str, access: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["rbind", "rprivate", access] });
+    for dir in &making.image.host_dirs {
+        // Without what is mounted below: that would not be read-only.
+        let options = ["bind", "private", "ro", "nodev"];
+        all.push(json!({ "destination": dir, "type": "bind", "source": dir, "options": options }));
+    }
     all.push(bind(making.dir.file("shm"), "/dev/shm", "rw"));
     let own = volumes::mounts(making)?;
     let is_own = |at: &str| own.iter().any(|mount| mount["destination"] == json!(at));
     let access = if read_only { "ro" } else { "rw" };
-    for name in ["hosts", "hostname", "resolv.conf"] {
+    for name in super::POD_FILES {
         let at = format!("/etc/{name}");
         if !is_own(&at) {
             all.push(bind(making.dir.file("etc").join(name), &at, access));

@@ -1,11 +1,12 @@
 //! As whom a container runs.
 
-use std::{fs, path::Path};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::Making;
+use crate::image::read_file;
 
 /// The `user` object of an OCI process.
 pub(super) fn of(making: &Making<'_>) -> Result<Value> {
@@ -43,7 +44,7 @@ fn split(user: &str) -> (&str, &str) {
 }
 
 /// A number, or a name from a file of the image.
-fn id_of(lower: &[impl AsRef<Path>], file: &str, name: &str) -> Result<i64> {
+fn id_of(lower: &[PathBuf], file: &str, name: &str) -> Result<i64> {
     if let Ok(id) = name.parse() {
         return Ok(id);
     }
@@ -54,14 +55,13 @@ fn id_of(lower: &[impl AsRef<Path>], file: &str, name: &str) -> Result<i64> {
 }
 
 /// The group that a user has by the image's `/etc/passwd`.
-fn group_of(lower: &[impl AsRef<Path>], uid: i64) -> Option<i64> {
+fn group_of(lower: &[PathBuf], uid: i64) -> Option<i64> {
     let uid = uid.to_string();
     let found = lines(lower, "etc/passwd").into_iter().find(|fields| fields.get(2) == Some(&uid))?;
     found.get(3)?.parse().ok()
 }
 
-fn lines(lower: &[impl AsRef<Path>], file: &str) -> Vec<Vec<String>> {
-    let text =
-        lower.iter().find_map(|dir| fs::read_to_string(dir.as_ref().join(file)).ok()).unwrap_or_default();
+fn lines(lower: &[PathBuf], file: &str) -> Vec<Vec<String>> {
+    let text = read_file(lower, file).unwrap_or_default();
     text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect()
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{Image, ImageConfig, TOOLS};
+use super::{Image, ImageConfig, TOOLS, layers::Layers};
 use crate::tools;
 
 /// Directories that programs expect.
@@ -24,21 +24,11 @@ const PROGRAM: &str = "bin/tools";
 const STICKY: u32 = 0o1777;
 
 /// The image, made now when it is not there yet, and anew when flatpod is another one.
-pub(super) fn image(images: &Path) -> Result<Image> {
+pub(super) fn image(layers: &Layers) -> Result<Image> {
     let program = std::env::current_exe().context("find flatpod's own executable file")?;
     let meta = fs::metadata(&program).with_context(|| format!("stat {}", program.display()))?;
     let id = format!("tools-{:x}-{:x}-{:x}", meta.ino(), meta.mtime(), meta.size());
-    let rootfs = images.join(id);
-    if !rootfs.exists() {
-        let fresh = tempfile::tempdir_in(images).context("make a directory for the tools image")?;
-        build(fresh.path(), &program).context("build the tools image")?;
-        let fresh = fresh.keep();
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).context("open the tools image")?;
-        if fs::rename(&fresh, &rootfs).is_err() {
-            // Another process was faster, and its image is as good.
-            fs::remove_dir_all(&fresh).context("remove a spare tools image")?;
-        }
-    }
+    let rootfs = layers.built(&id, |root| build(root, &program).context("build the tools image"))?;
     let config = ImageConfig {
         entrypoint: vec![format!("/{PROGRAM}")],
         cmd: vec!["pause".to_owned()],
@@ -46,7 +36,7 @@ pub(super) fn image(images: &Path) -> Result<Image> {
         working_dir: "/".to_owned(),
         ..ImageConfig::default()
     };
-    Ok(Image { reference: TOOLS.to_owned(), lower: vec![rootfs], config })
+    Image::of_directory(TOOLS.parse()?, rootfs, config)
 }
 
 fn build(root: &Path, program: &Path) -> Result<()> {

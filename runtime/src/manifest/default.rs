@@ -7,8 +7,10 @@ use k8s_openapi::{
         Container, EnvVar, HTTPGetAction, LifecycleHandler, ObjectFieldSelector, Pod, PodSpec, Probe,
         ResourceFieldSelector, Volume, VolumeProjection,
     },
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
+
+use crate::workload::{Spec, Workload};
 
 /// The mode of files in volumes made of data.
 const FILE_MODE: i32 = 0o644;
@@ -19,6 +21,51 @@ pub const NAMESPACE: &str = "default";
 pub(super) fn pod(pod: &mut Pod) {
     if let Some(spec) = &mut pod.spec {
         pod_spec(spec);
+    }
+}
+
+/// Fills in a workload, but for the number of its replicas: when a manifest has none, it stays what it is.
+pub(super) fn workload(workload: &mut Workload) {
+    let spec = workload.template_mut().and_then(|template| template.spec.as_mut());
+    spec.into_iter().for_each(pod_spec);
+    match &mut workload.spec {
+        Spec::Deployment(spec) => {
+            let strategy = spec.strategy.get_or_insert_default();
+            set(&mut strategy.type_, "RollingUpdate");
+            if strategy.type_.as_deref() == Some("RollingUpdate") {
+                let rolling = strategy.rolling_update.get_or_insert_default();
+                let quarter = || IntOrString::String("25%".to_owned());
+                rolling.max_surge.get_or_insert_with(quarter);
+                rolling.max_unavailable.get_or_insert_with(quarter);
+            }
+        }
+        Spec::ReplicaSet(_) => {}
+        Spec::ReplicationController(spec) => {
+            let template = spec.template.as_ref().and_then(|template| template.metadata.as_ref());
+            let labels = template.and_then(|metadata| metadata.labels.clone());
+            spec.selector = spec.selector.take().or(labels);
+        }
+        Spec::StatefulSet(spec) => {
+            set(&mut spec.pod_management_policy, "OrderedReady");
+            set(&mut spec.update_strategy.get_or_insert_default().type_, "RollingUpdate");
+        }
+        Spec::DaemonSet(spec) => {
+            let strategy = spec.update_strategy.get_or_insert_default();
+            set(&mut strategy.type_, "RollingUpdate");
+            if strategy.type_.as_deref() == Some("RollingUpdate") {
+                let rolling = strategy.rolling_update.get_or_insert_default();
+                rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
+            }
+        }
+        Spec::Job(spec) => {
+            if spec.parallelism.is_none() {
+                spec.completions.get_or_insert(1);
+            }
+            spec.parallelism.get_or_insert(1);
+            spec.backoff_limit.get_or_insert(6);
+            spec.suspend.get_or_insert(false);
+            set(&mut spec.completion_mode, "NonIndexed");
+        }
     }
 }
 

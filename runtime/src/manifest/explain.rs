@@ -136,7 +136,8 @@ Kubernetes reads them, by YAML 1.1: `yes` is a boolean, `0644` is octal, and tex
 quotes. Objects are completed with the API server's defaults and checked by its rules. Unknown fields and wrong types
 are reported first, what follows from them is not.
 
-Workloads are decoded and checked as strictly, but refused in the end: `flatpod` runs pods.
+Workload kinds are expanded on this machine's nodes so that you can exercise the network with real manifests; on a
+cluster, use Kubernetes: the CNI plugin and agent are the same binaries there.
 ";
 
 /// The whole table as the page `docs/manifests.md`.

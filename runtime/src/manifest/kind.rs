@@ -1,6 +1,9 @@
 //! Which kinds of objects flatpod reads, and what it does with them.
 
-use super::schema::{self, Object};
+use super::{
+    rules::metadata::Name,
+    schema::{self, Object},
+};
 
 /// What an object is, as its `kind` and `apiVersion` say.
 #[derive(Debug, Clone, Copy)]
@@ -23,23 +26,56 @@ pub(super) struct Workload {
     pub(super) kind: &'static str,
     pub(super) version: &'static str,
     pub(super) schema: &'static Object,
+    /// What its name must be.
+    pub(super) name: Name,
     /// The restart policies that its template may have.
     pub(super) restart: &'static [&'static str],
 }
 
 /// The workloads.
 pub(super) static WORKLOADS: [Workload; 6] = [
-    Workload { kind: "ReplicaSet", version: "apps/v1", schema: &schema::REPLICA_SET, restart: &["Always"] },
+    Workload {
+        kind: "ReplicaSet",
+        version: "apps/v1",
+        schema: &schema::REPLICA_SET,
+        name: Name::Subdomain,
+        restart: &["Always"],
+    },
     Workload {
         kind: "ReplicationController",
         version: "v1",
         schema: &schema::REPLICATION_CONTROLLER,
+        name: Name::Subdomain,
         restart: &["Always"],
     },
-    Workload { kind: "Deployment", version: "apps/v1", schema: &schema::DEPLOYMENT, restart: &["Always"] },
-    Workload { kind: "StatefulSet", version: "apps/v1", schema: &schema::STATEFUL_SET, restart: &["Always"] },
-    Workload { kind: "DaemonSet", version: "apps/v1", schema: &schema::DAEMON_SET, restart: &["Always"] },
-    Workload { kind: "Job", version: "batch/v1", schema: &schema::JOB, restart: &["OnFailure", "Never"] },
+    Workload {
+        kind: "Deployment",
+        version: "apps/v1",
+        schema: &schema::DEPLOYMENT,
+        name: Name::Subdomain,
+        restart: &["Always"],
+    },
+    Workload {
+        kind: "StatefulSet",
+        version: "apps/v1",
+        schema: &schema::STATEFUL_SET,
+        name: Name::Label,
+        restart: &["Always"],
+    },
+    Workload {
+        kind: "DaemonSet",
+        version: "apps/v1",
+        schema: &schema::DAEMON_SET,
+        name: Name::Subdomain,
+        restart: &["Always"],
+    },
+    Workload {
+        kind: "Job",
+        version: "batch/v1",
+        schema: &schema::JOB,
+        name: Name::Subdomain,
+        restart: &["OnFailure", "Never"],
+    },
 ];
 
 /// Kinds of Kubernetes that flatpod does not have, and why.

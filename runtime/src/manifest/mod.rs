@@ -28,6 +28,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use crate::workload::Workload;
+
 pub use default::NAMESPACE;
 pub use path::Path;
 pub use problem::{Notice, Place, Problem};
@@ -62,6 +64,8 @@ impl CheckedPod {
 pub enum Checked {
     /// A pod.
     Pod(CheckedPod),
+    /// An object that makes pods from a template; `replicas` is there only where the manifest has it.
+    Workload(Box<Workload>),
     /// Data for volumes and environments.
     ConfigMap(ConfigMap),
     /// The same, not to be shown; `stringData` is merged into `data`.
@@ -74,6 +78,7 @@ impl Checked {
     pub fn metadata(&self) -> &ObjectMeta {
         match self {
             Self::Pod(pod) => &pod.0.metadata,
+            Self::Workload(workload) => &workload.metadata,
             Self::ConfigMap(map) => &map.metadata,
             Self::Secret(secret) => &secret.metadata,
         }
@@ -87,6 +92,7 @@ impl Checked {
     pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
         match self {
             Self::Pod(pod) => serde_json::to_value(pod.pod()),
+            Self::Workload(workload) => workload.to_json(),
             Self::ConfigMap(map) => serde_json::to_value(map),
             Self::Secret(secret) => serde_json::to_value(secret),
         }
@@ -98,6 +104,7 @@ impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self {
             Self::Pod(_) => "pod",
+            Self::Workload(workload) => workload.kind().resource(),
             Self::ConfigMap(_) => "configmap",
             Self::Secret(_) => "secret",
         };
@@ -209,13 +216,7 @@ impl Reading<'_> {
             Kind::Pod => self.pod(json, report),
             Kind::ConfigMap => self.config_map(json, report),
             Kind::Secret => self.secret(json, report),
-            Kind::Workload(workload) => {
-                rules::workload::check(workload, &json, self.namespace, report);
-                let message =
-                    format!("this version runs pods only: a {} is checked, but not run", workload.kind);
-                report.problem_on(node.line, &Path::root().field("kind"), message);
-                None
-            }
+            Kind::Workload(workload) => self.workload(workload, json, report),
             Kind::List => None,
         }
     }
@@ -229,6 +230,27 @@ impl Reading<'_> {
             rules::pod::check(spec, &Path::root().field("spec"), report);
         }
         Some(Checked::Pod(CheckedPod(Box::new(pod))))
+    }
+
+    fn workload(
+        &self,
+        kind: &kind::Workload,
+        mut json: serde_json::Value,
+        report: &mut Report,
+    ) -> Option<Checked> {
+        rules::workload::check(kind, &json, report);
+        json["kind"] = kind.kind.into();
+        let mut workload = Workload::from_json(&json)
+            .map_err(|error| report.problem(&Path::root(), error.to_string()))
+            .ok()?;
+        rules::metadata::check(&mut workload.metadata, kind.name, self.namespace, report);
+        server_owned(&mut workload.metadata);
+        if let Some(metadata) = workload.template_mut().and_then(|template| template.metadata.as_mut()) {
+            let ObjectMeta { annotations, labels, .. } = std::mem::take(metadata);
+            *metadata = ObjectMeta { annotations, labels, ..ObjectMeta::default() };
+        }
+        default::workload(&mut workload);
+        Some(Checked::Workload(Box::new(workload)))
     }
 
     fn config_map(&self, json: serde_json::Value, report: &mut Report) -> Option<Checked> {

@@ -26,8 +26,8 @@ use crate::{
 /// Processes that left the container may hold its output open; nobody waits for them longer.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Keeps one container.
-pub(super) struct Keeper<'a> {
+/// A container that is kept.
+pub(super) struct Kept<'a> {
     order: &'a Order,
     run: Run,
     log: CriLog,
@@ -40,7 +40,7 @@ struct Ready {
     attachers: Vec<PollFlags>,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> Kept<'a> {
     pub(super) fn new(attempt: &Attempt, order: &'a Order, run: Run, attachers: Attachers) -> Result<Self> {
         Ok(Self { order, run, log: CriLog::open(attempt.log(), order.log)?, attachers })
     }

@@ -34,10 +34,10 @@ use crate::{
     cgroup::Cgroup,
     log::Limits,
     sandbox::pin,
-    state::{Attempt, ExitRecord, Lock, ProcessId, StartRecord, read_json, write_json},
+    state::{Attempt, ExitRecord, Keeper, ProcessId, StartRecord, read_json, write_json},
     terminal::Console,
 };
-use keep::Keeper;
+use keep::Kept;
 use streams::Streams;
 
 /// The container's name in the launcher's own state, which is this run's alone.
@@ -84,7 +84,7 @@ pub(crate) struct Order {
 /// Keeps a run until it ends. SIGTERM is passed on as the container's stop signal, SIGINT ends it at once.
 pub(crate) fn run(args: &ShimArgs) -> Result<ExitCode> {
     let attempt = Attempt::at(args.dir.clone(), args.log.clone());
-    let Some(_lock) = Lock::try_take(&attempt.lock_file())? else {
+    let Some(_keeper) = Keeper::try_become(&attempt.lock_file())? else {
         return Ok(ExitCode::SUCCESS);
     };
     if attempt.ended()?.is_some() {
@@ -97,9 +97,11 @@ pub(crate) fn run(args: &ShimArgs) -> Result<ExitCode> {
     let _ = nix::unistd::setsid();
     let order: Order = read_json(&attempt.file("order.json"))?.context("a run has an order")?;
     let cgroup = Cgroup::at(&order.cgroup)?;
+    // An earlier shim may have been killed while it made the container.
+    cgroup.kill()?;
     let attachers = Attachers::listen(attempt.path())?;
     let (ended, attachers) = match start(&attempt, &order) {
-        Ok(run) => Keeper::new(&attempt, &order, run, attachers)?.keep()?,
+        Ok(run) => Kept::new(&attempt, &order, run, attachers)?.keep()?,
         Err(error) => (start_error(&error), attachers),
     };
     cgroup.kill()?;

@@ -4,14 +4,24 @@
 
 use std::{
     fs,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use nix::{
+    fcntl::OFlag,
     mount::{MntFlags, MsFlags, mount as mount_at, umount2},
     sched::CloneFlags,
+    sys::stat::Mode,
 };
+use rustix::{
+    fs::{AtFlags, FileType, OFlags, ResolveFlags, mkdirat, statat, unlinkat},
+    io::Errno,
+};
+use serde_json::Value;
+
+use crate::{container::POD_FILES, image::look_up, state::read_json};
 
 /// Mounts the image with a writable layer above it at `rootfs` in `attempt`.
 #[expect(clippy::disallowed_methods, reason = "a shim's mounts are its own")]
@@ -25,12 +35,62 @@ pub(super) fn mount(attempt: &Path, lower: &[PathBuf]) -> Result<()> {
         let dir = attempt.join(dir);
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     }
-    let lower = lower.iter().map(|dir| dir.to_string_lossy().into_owned()).collect::<Vec<_>>().join(":");
+    // All options together have to fit into a page, so layers are named by descriptors: any number, any path.
+    let lower = lower.iter().map(|dir| open(dir)).collect::<Result<Vec<_>>>()?;
+    let named = lower.iter().map(|dir| format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    let lowerdir = named.collect::<Vec<_>>().join(":");
     let (upper, work) = (attempt.join("upper"), attempt.join("work"));
-    let options = format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
+    let options = format!("lowerdir={lowerdir},upperdir={},workdir={}", upper.display(), work.display());
     let rootfs = super::rootfs_of(attempt);
     mount_at(Some("overlay"), &rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-        .with_context(|| format!("mount the root file system with {options}"))
+        .with_context(|| format!("mount the root file system with {options}"))?;
+    prepare(attempt, &rootfs)
+}
+
+/// Makes what the launcher does not: a working directory that the image lacks; and files of ours in `/etc` in place
+/// of links, which lead nowhere in many root file systems of machines (`resolv.conf`).
+fn prepare(attempt: &Path, rootfs: &Path) -> Result<()> {
+    let config: Value = read_json(&attempt.join("config.json"))?.context("a run has a configuration")?;
+    let root = open(rootfs)?;
+    if let Ok(etc) = inside(&root, Path::new("/etc")) {
+        let is_link = |name: &&str| {
+            let stat = statat(&etc, *name, AtFlags::SYMLINK_NOFOLLOW);
+            stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+        };
+        for name in POD_FILES.into_iter().filter(is_link) {
+            unlinkat(&etc, name, AtFlags::empty()).with_context(|| format!("replace /etc/{name}"))?;
+        }
+    }
+    let cwd = Path::new(config["process"]["cwd"].as_str().unwrap_or("/"));
+    make_dirs(&root, cwd).with_context(|| format!("make the working directory {}", cwd.display()))
+}
+
+fn make_dirs(root: &OwnedFd, path: &Path) -> Result<()> {
+    let mut at = PathBuf::from("/");
+    let mut dir = inside(root, &at)?;
+    for part in path.components().skip(1) {
+        at.push(part);
+        dir = match inside(root, &at) {
+            Err(Errno::NOENT) => {
+                mkdirat(&dir, part.as_os_str(), rustix::fs::Mode::from_raw_mode(0o755))?;
+                inside(root, &at)?
+            }
+            found => found?,
+        };
+    }
+    Ok(())
+}
+
+/// A directory as the container finds it: its links lead nowhere else.
+fn inside(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    look_up(root, path, OFlags::PATH | OFlags::DIRECTORY, how)
+}
+
+fn open(layer: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::open(layer, flags, Mode::empty());
+    opened.with_context(|| format!("open the image's directory {}", layer.display()))
 }
 
 /// Unmounts it, and removes what the container wrote.

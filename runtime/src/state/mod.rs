@@ -1,4 +1,4 @@
-//! What flatpod remembers, as files below one directory: nodes, pods, objects, images.
+//! What flatpod remembers, as files below one directory: nodes, pods, objects, workloads, images.
 //!
 //! Files are replaced whole, never changed in place. An intent is written before the effect it announces, so
 //! that whoever comes after a crash knows what to look for. Owners are shown by locks, which die with them.
@@ -9,20 +9,23 @@ mod node;
 mod objects;
 mod pod;
 mod process;
+mod workloads;
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
 pub(crate) use file::{read_json, write, write_json};
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Keeper, Lock};
 pub(crate) use node::{NodeDir, NodeRecord};
 pub(crate) use objects::{Kind, Objects};
 pub(crate) use pod::{Attempt, ContainerRecord, Deletion, ExitRecord, PodDir, SandboxRecord, StartRecord};
 pub(crate) use process::ProcessId;
+pub(crate) use workloads::{Cascade, Stored, Workloads};
 
 /// How the directory of a pod is called while it is removed.
 const GONE: &str = ".gone-";
@@ -38,10 +41,14 @@ impl Root {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("create {}", path.display()))?;
         let path = path.canonicalize().with_context(|| format!("look up {}", path.display()))?;
-        for below in ["pods", "names", "nodes", "objects", "images"] {
+        for below in ["pods", "names", "nodes", "objects", "images", "workloads"] {
             let dir = path.join(below);
             fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         }
+        // Images bring programs that run as their owner: they are for containers, not for users of this machine.
+        let images = path.join("images");
+        let closed = fs::set_permissions(&images, fs::Permissions::from_mode(0o700));
+        closed.with_context(|| format!("close {}", images.display()))?;
         Ok(Self { path })
     }
 
@@ -71,6 +78,36 @@ impl Root {
     /// The configuration maps and secrets that were applied.
     pub(crate) fn objects(&self) -> Objects {
         Objects::new(self.path.join("objects"))
+    }
+
+    /// The workloads that were applied, and those that these own.
+    pub(crate) fn workloads(&self) -> Workloads {
+        Workloads::new(self.path.join("workloads"))
+    }
+
+    /// Waits to be the only one who gives names and nodes to pods.
+    pub(crate) fn lock_names(&self) -> Result<Lock> {
+        Lock::take(&self.path.join("names.lock"))
+    }
+
+    /// Removes what is left of pods whose maker was killed before they were there: names and empty directories.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let _nobody_is_making_one = self.lock_names()?;
+        for name in self.names_in("names")? {
+            let link = self.path.join("names").join(&name);
+            let uid = fs::read_link(&link).map(|uid| uid.to_string_lossy().into_owned()).unwrap_or_default();
+            if !self.pod(&uid).manifest_file().exists() {
+                // Its supervisor may be faster.
+                let _ = fs::remove_file(&link);
+            }
+        }
+        for uid in self.names_in("pods")?.iter().filter(|uid| !uid.starts_with(GONE)) {
+            let dir = self.pod(uid);
+            if !dir.manifest_file().exists() && dir.path().exists() {
+                let _ = fs::remove_dir_all(dir.path());
+            }
+        }
+        Ok(())
     }
 
     /// The pod with this unique id, whether it exists or not.

@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::file::{read_json, write_json};
@@ -43,6 +45,9 @@ pub(crate) struct NodeRecord {
     /// The switch's end of its cable, when it is on a fabric.
     #[serde(default)]
     pub(crate) port: Option<String>,
+    /// For how many seconds the pods of workloads wait for it when it has failed.
+    #[serde(default)]
+    pub(crate) grace: Option<u64>,
 }
 
 impl NodeRecord {
@@ -60,6 +65,7 @@ impl NodeRecord {
             max_restart_period: None,
             log: Limits::default(),
             port: None,
+            grace: None,
         })
     }
 }
@@ -141,7 +147,43 @@ impl NodeDir {
             max_restart_period: None,
             log: Limits::default(),
             port: None,
+            grace: None,
         }
+    }
+
+    /// Since when it has failed; `None` when it can be reached.
+    pub(crate) fn failure(&self) -> Result<Option<Timestamp>> {
+        read_json(&self.failure_file())
+    }
+
+    /// Remembers since when it has failed, or that it has not.
+    pub(crate) fn put_failure(&self, since: Option<Timestamp>) -> Result<()> {
+        let file = self.failure_file();
+        match since {
+            Some(since) => write_json(&file, &since),
+            None if file.exists() => {
+                fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is being deleted, and gets no pods any more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving_file().exists()
+    }
+
+    /// Remembers that it is being deleted.
+    pub(crate) fn put_leaving(&self) -> Result<()> {
+        write_json(&self.leaving_file(), &Timestamp::now())
+    }
+
+    fn failure_file(&self) -> PathBuf {
+        self.path.join("failed.json")
+    }
+
+    fn leaving_file(&self) -> PathBuf {
+        self.path.join("leaving.json")
     }
 
     pub(super) fn record_file(&self) -> PathBuf {

@@ -4,8 +4,9 @@
 //! pods/UID/pod.json          what is wanted, with metadata as it was when the pod was made
 //!          status.json       what is
 //!          deletion.json     that it shall go, and how much time it has
+//!          eviction.json     that it shall go as soon as its node can be reached again
 //!          lock              held by its supervisor
-//!          manifest.lock     held by who adds ephemeral containers to pod.json
+//!          manifest.lock     held by who changes pod.json: ephemeral containers, owners
 //!          sandbox.json      its sandbox: written before the network is asked for anything
 //!          net ipc uts pid   the sandbox's namespaces, mounted
 //!          shm etc volumes   what containers find mounted
@@ -159,6 +160,16 @@ impl PodDir {
         write_json(&self.file("deletion.json"), deletion)
     }
 
+    /// Since when it shall go, as soon as its node can be reached again.
+    pub(crate) fn eviction(&self) -> Result<Option<Timestamp>> {
+        read_json(&self.file("eviction.json"))
+    }
+
+    /// Remembers that it shall go as soon as its node can be reached again.
+    pub(crate) fn put_eviction(&self, since: Timestamp) -> Result<()> {
+        write_json(&self.file("eviction.json"), &since)
+    }
+
     /// Its sandbox.
     pub(crate) fn sandbox(&self) -> Result<Option<SandboxRecord>> {
         read_json(&self.file("sandbox.json"))
@@ -184,6 +195,12 @@ impl PodDir {
         let dir = self.container_dir(name);
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         write_json(&dir.join("record.json"), &record)
+    }
+
+    /// The names of the containers that were ever started.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path.join("ctr")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// One run of a container.

@@ -1,4 +1,4 @@
-//! What happened to a pod, one JSON object a line.
+//! What happened to a pod or a workload, one JSON object a line.
 
 use std::{fs::OpenOptions, io::Write as _, path::PathBuf};
 
@@ -7,22 +7,30 @@ use serde_json::json;
 
 use crate::state::PodDir;
 
-/// A pod's events.
+/// The events of one object.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(crate) struct Events {
     file: PathBuf,
 }
 
 impl Events {
-    pub(super) fn new(dir: &PodDir) -> Self {
-        Self { file: dir.file("events.jsonl") }
+    /// Those of a pod.
+    pub(crate) fn new(dir: &PodDir) -> Self {
+        Self::at(dir.file("events.jsonl"))
     }
 
-    pub(super) fn normal(&self, reason: &str, message: &str) {
+    /// Those in this file.
+    pub(crate) fn at(file: PathBuf) -> Self {
+        Self { file }
+    }
+
+    /// Something that is as it should be.
+    pub(crate) fn normal(&self, reason: &str, message: &str) {
         self.add("Normal", reason, message);
     }
 
-    pub(super) fn warning(&self, reason: &str, message: &str) {
+    /// Something that is not.
+    pub(crate) fn warning(&self, reason: &str, message: &str) {
         self.add("Warning", reason, message);
     }
 

@@ -24,19 +24,20 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 
 use crate::{
     container::{PodView, mount_volumes},
     image::Store,
     sandbox::Sandbox,
-    state::{Lock, NodeRecord, Objects, PodDir, Root, SandboxRecord},
+    state::{Deletion, Keeper, NodeRecord, Objects, PodDir, Root, SandboxRecord},
 };
 use decide::{Action, Decision, Facts, LONGEST_WAIT};
 use end::{End, Why};
-use events::Events;
 use runs::Run;
-use watch::Watch;
+
+pub(crate) use events::Events;
+pub(crate) use watch::Watch;
 
 /// Nothing is lost when an event is: everything is looked at this often anyway.
 const TICK: Duration = Duration::from_millis(500);
@@ -56,7 +57,7 @@ pub(crate) struct SuperviseArgs {
 /// Makes sure that a pod has a supervisor.
 #[expect(clippy::disallowed_methods, reason = "a supervisor is a process")]
 pub(crate) fn ensure(root: &Root, dir: &PodDir) -> Result<()> {
-    if !dir.path().exists() || is_over(dir)? || Lock::is_held(&dir.lock_file()) {
+    if !dir.path().exists() || is_over(dir)? || Keeper::is_there(&dir.lock_file()) {
         return Ok(());
     }
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.file("supervisor.log"));
@@ -71,6 +72,25 @@ pub(crate) fn ensure(root: &Root, dir: &PodDir) -> Result<()> {
     command.spawn().map(drop).context("start the pod's supervisor")
 }
 
+/// Asks a pod to go, within `grace` seconds or those that its specification gives it. The first word counts, but for
+/// one that leaves less time.
+pub(crate) fn terminate(root: &Root, dir: &PodDir, pod: &Pod, grace: Option<u64>) -> Result<()> {
+    let spec = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let own = u64::try_from(spec.unwrap_or(end::GRACE)).unwrap_or(0);
+    let old = dir.deletion()?;
+    let grace_seconds = grace.unwrap_or(own);
+    if old.as_ref().is_none_or(|old| grace_seconds < old.grace_seconds) {
+        let requested_at = old.map_or_else(Timestamp::now, |old| old.requested_at);
+        let asked = dir.put_deletion(&Deletion { requested_at, grace_seconds });
+        if asked.is_err() && !dir.path().exists() {
+            // It has gone by itself meanwhile.
+            return Ok(());
+        }
+        asked?;
+    }
+    ensure(root, dir)
+}
+
 /// Supervises a pod until it is gone or over.
 pub(crate) fn run(root: &Root, args: &SuperviseArgs) -> Result<ExitCode> {
     // Fails when we lead a session already.
@@ -79,7 +99,7 @@ pub(crate) fn run(root: &Root, args: &SuperviseArgs) -> Result<ExitCode> {
     if !dir.path().exists() {
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(_lock) = Lock::try_take(&dir.lock_file())? else {
+    let Some(_keeper) = Keeper::try_become(&dir.lock_file())? else {
         return Ok(ExitCode::SUCCESS);
     };
     if is_over(&dir)? {
@@ -90,7 +110,7 @@ pub(crate) fn run(root: &Root, args: &SuperviseArgs) -> Result<ExitCode> {
 }
 
 /// Whether there is nothing to do for a pod any more.
-fn is_over(dir: &PodDir) -> Result<bool> {
+pub(crate) fn is_over(dir: &PodDir) -> Result<bool> {
     let phase = dir.status()?.and_then(|status| status.phase);
     let over = matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
     Ok(over && dir.sandbox()?.is_none() && dir.deletion()?.is_none())
@@ -99,6 +119,8 @@ fn is_over(dir: &PodDir) -> Result<bool> {
 struct Supervisor {
     dir: PodDir,
     pod: Pod,
+    /// As it was last written down.
+    status: PodStatus,
     root: Root,
     node: NodeRecord,
     objects: Objects,
@@ -124,8 +146,8 @@ impl Supervisor {
         let node = node_of(root, name)?;
         let mut watch = Watch::new()?;
         watch.add(dir.path())?;
-        let old = dir.status()?;
-        let started_at = old.and_then(|status| status.start_time).map_or_else(Timestamp::now, |time| time.0);
+        let status = dir.status()?.unwrap_or_default();
+        let started_at = status.start_time.as_ref().map_or_else(Timestamp::now, |time| time.0);
         let runs = decide::containers(&spec).map(|one| (one.name.clone(), Run::new(&dir, &one.name)));
         let mut runs: BTreeMap<_, _> = runs.collect();
         if spec.share_process_namespace == Some(true) {
@@ -143,6 +165,7 @@ impl Supervisor {
             root: root.clone(),
             dir,
             pod,
+            status,
             node,
             runs,
             started_at,

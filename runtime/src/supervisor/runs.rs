@@ -28,13 +28,13 @@ use super::{
 use crate::{
     cgroup::Cgroup,
     container::{CannotMake, Making, PAUSE, config_error, oci_spec},
-    image::{MissingImage, TOOLS},
+    image::{ImageError, TOOLS},
     log,
     sandbox::{hostname, pin},
     shim::{Order, pid_namespace_of},
     state::{
-        Attempt, ContainerRecord, ExitRecord, PodDir, ProcessId, SandboxRecord, StartRecord, read_json,
-        write_json,
+        Attempt, ContainerRecord, ExitRecord, Keeper, PodDir, ProcessId, SandboxRecord, StartRecord,
+        read_json, write_json,
     },
 };
 
@@ -203,7 +203,7 @@ impl Run {
 }
 
 fn lock_is_held(attempt: &Attempt) -> bool {
-    crate::state::Lock::is_held(&attempt.lock_file())
+    Keeper::is_there(&attempt.lock_file())
 }
 
 impl Supervisor {
@@ -243,12 +243,16 @@ impl Supervisor {
         backoff_step: u32,
     ) -> Result<Option<CannotMake>> {
         let reference = container.image.as_deref().unwrap_or_default();
+        // Until it is written down that this run uses them, the image's files could be swept away.
+        let _files_stay = self.images.launching()?;
         let image = match self.images.find(reference) {
             Ok(image) => image,
-            Err(error) if error.downcast_ref::<MissingImage>().is_some() => {
-                return Ok(Some(CannotMake { reason: "ErrImageNeverPull", message: format!("{error:#}") }));
-            }
-            Err(error) => return Err(error),
+            Err(error) => match error.downcast::<ImageError>() {
+                Ok(wrong) => {
+                    return Ok(Some(CannotMake { reason: wrong.reason(), message: wrong.to_string() }));
+                }
+                Err(error) => return Err(error),
+            },
         };
         let run = self.runs.get(&container.name).context("every container has a run")?;
         let number = match (run.record, &run.state) {

@@ -39,17 +39,17 @@ enum Stage {
 
 impl Supervisor {
     /// Writes the status down, when it has changed.
-    pub(super) fn put_status(&self, decision: &Decision) -> Result<()> {
-        self.put(self.status(decision, Stage::Going)?)
+    pub(super) fn put_status(&mut self, decision: &Decision) -> Result<()> {
+        self.put(self.observe(decision, Stage::Going)?)
     }
 
     /// Writes down how the pod ended.
-    pub(super) fn put_final_status(&self) -> Result<()> {
+    pub(super) fn put_final_status(&mut self) -> Result<()> {
         let phase = match self.outcome() {
             Outcome::Succeeded => Phase::Succeeded,
             Outcome::Failed => Phase::Failed,
         };
-        let mut status = self.status(&Decision::default(), Stage::Over(phase))?;
+        let mut status = self.observe(&Decision::default(), Stage::Over(phase))?;
         if self.end.as_ref().is_some_and(|end| end.why == Why::Deadline) {
             status.reason = Some("DeadlineExceeded".to_owned());
             status.message = Some(DEADLINE_MESSAGE.to_owned());
@@ -57,11 +57,16 @@ impl Supervisor {
         self.put(status)
     }
 
-    fn put(&self, status: PodStatus) -> Result<()> {
-        if self.dir.status()?.as_ref() == Some(&status) { Ok(()) } else { self.dir.put_status(&status) }
+    fn put(&mut self, status: PodStatus) -> Result<()> {
+        // Not what the file says: it has times in whole seconds.
+        if self.status != status {
+            self.dir.put_status(&status)?;
+            self.status = status;
+        }
+        Ok(())
     }
 
-    fn status(&self, decision: &Decision, stage: Stage) -> Result<PodStatus> {
+    fn observe(&self, decision: &Decision, stage: Stage) -> Result<PodStatus> {
         let spec = self.spec();
         let inits = spec.init_containers.as_deref().unwrap_or_default();
         let one_of = |container: &Container| self.container_status(container, decision);
@@ -71,15 +76,14 @@ impl Supervisor {
             .map(|one| Ok(ContainerStatus { ready: false, started: None, ..one_of(&as_container(one))? }))
             .collect::<Result<_>>()?;
         let all: Vec<_> = init_statuses.iter().chain(&statuses).cloned().collect();
-        let old = self.dir.status()?.unwrap_or_default();
+        let old = &self.status;
         let phase = match stage {
             Stage::Over(phase) => phase,
             Stage::Going => self.phase(&all, old.phase.as_deref().and_then(Phase::named)),
         };
-        let before = old.conditions.unwrap_or_default();
+        let before = old.conditions.as_deref().unwrap_or_default();
         let sandbox = self.sandbox.is_some();
-        let observed =
-            Observed { spec, statuses: Some(&all), phase, sandbox, unschedulable: None, before: &before };
+        let observed = Observed { spec, statuses: Some(&all), phase, sandbox, unschedulable: None, before };
         let addresses = self.sandbox.as_ref().map(|sandbox| sandbox.addresses.clone()).unwrap_or_default();
         let text = |ip: &std::net::IpAddr| ip.to_string();
         Ok(PodStatus {

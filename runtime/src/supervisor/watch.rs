@@ -14,13 +14,13 @@ use nix::{
 
 /// What to look out for.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     inotify: Inotify,
     signals: SignalFd,
 }
 
 impl Watch {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let watched: SigSet = [Signal::SIGCHLD].into_iter().collect();
         watched.thread_block().context("block signals")?;
         let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
@@ -29,13 +29,13 @@ impl Watch {
     }
 
     /// Watches the files of a directory.
-    pub(super) fn add(&mut self, dir: &Path) -> Result<()> {
+    pub(crate) fn add(&mut self, dir: &Path) -> Result<()> {
         let watched = self.inotify.watches().add(dir, WatchMask::MOVED_TO);
         watched.map(drop).with_context(|| format!("watch {}", dir.display()))
     }
 
     /// Returns when something may have happened, at the latest after `patience`.
-    pub(super) fn wait(&mut self, patience: Duration) -> Result<()> {
+    pub(crate) fn wait(&mut self, patience: Duration) -> Result<()> {
         let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         let mut fds = [
             PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN),

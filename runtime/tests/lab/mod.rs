@@ -20,9 +20,15 @@ const APPLETS: [&str; 24] = [
     "umount", "true", "false", "kill", "date", "test", "wc", "ping", "mkdir", "stat", "readlink",
 ];
 /// The network of most tests: our own plugin, alone.
+#[allow(dead_code, reason = "each test file uses some")]
 pub(crate) const FLATNET: &str = r#"{"cniVersion":"1.1.0","name":"flatnet","plugins":[{"type":"flatnet","stateDir":"STATE",
     "subnets":["10.22.0.0/24","fd00:22::/64"],"clusterNetworks":["10.22.0.0/16"],"masquerade":false,
     "capabilities":{"portMappings":true}}]}"#;
+/// The same made by the reference plugins, as Debian has them.
+const REFERENCE: &str = r#"{"cniVersion":"1.0.0","name":"reference","plugins":[{"type":"bridge","bridge":"br0",
+    "isGateway":true,"hairpinMode":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.22.0.0/24"}],
+    [{"subnet":"fd00:22::/64"}]],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}},
+    {"type":"portmap","snat":true,"capabilities":{"portMappings":true}}]}"#;
 /// For whatever is a matter of a second on an idle machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
@@ -33,10 +39,16 @@ pub(crate) struct Lab {
 
 #[allow(dead_code, reason = "each test file uses some")]
 impl Lab {
-    /// With one node, `n1`, on our own plugin, and the image `busybox:v1`.
+    /// With one node, `n1`, and the image `busybox:v1`. The node's network is our own plugin's, or with
+    /// `FLATPOD_LAB_NETWORK=reference` that of the reference plugins: nothing but the list differs.
     pub(crate) fn new() -> Self {
         let lab = Self::bare();
-        lab.node("n1", FLATNET);
+        let list = match std::env::var("FLATPOD_LAB_NETWORK").as_deref() {
+            Err(_) | Ok("flatnet") => FLATNET,
+            Ok("reference") => REFERENCE,
+            Ok(other) => panic!("FLATPOD_LAB_NETWORK is flatnet or reference, not {other}"),
+        };
+        lab.node("n1", list);
         lab
     }
 
@@ -184,7 +196,7 @@ impl Lab {
     }
 
     /// Every process that was started with this lab's directory on its command line.
-    fn processes(&self) -> Vec<(i32, String)> {
+    pub(crate) fn processes(&self) -> Vec<(i32, String)> {
         let own = self.dir.path().to_str().expect("a path").to_owned();
         let all = fs::read_dir("/proc").expect("/proc").flatten();
         let lines = all.filter_map(|entry| {
@@ -202,7 +214,7 @@ impl Lab {
             self.processes().into_iter().map(|(pid, line)| format!("{pid} {line}")).collect();
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         found.extend(mounts.lines().filter(|line| line.contains(&own)).map(str::to_owned));
-        for below in ["pods", "names"] {
+        for below in ["pods", "names", "workloads"] {
             let entries = fs::read_dir(self.root().join(below)).into_iter().flatten().flatten();
             found.extend(entries.map(|entry| entry.path().display().to_string()));
         }

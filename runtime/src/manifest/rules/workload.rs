@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::core::v1::PodTemplateSpec,
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
-};
+use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use serde_json::Value as Json;
 
 use super::{each, metadata, pod};
-use crate::manifest::{default, kind::Workload, path::Path, problem::Report};
+use crate::{
+    manifest::{default, kind::Workload, path::Path, problem::Report},
+    workload::is_selected,
+};
 
 const NOT_NEGATIVE: [&str; 7] = [
     "replicas",
@@ -22,17 +22,7 @@ const NOT_NEGATIVE: [&str; 7] = [
 ];
 
 /// Checks a workload that the table has let through.
-pub(in crate::manifest) fn check(
-    workload: &Workload,
-    json: &Json,
-    namespace: Option<&str>,
-    report: &mut Report,
-) {
-    if let Ok(mut own) = serde_json::from_value::<ObjectMeta>(json["metadata"].clone()) {
-        let name =
-            if workload.kind == "StatefulSet" { metadata::Name::Label } else { metadata::Name::Subdomain };
-        metadata::check(&mut own, name, namespace, report);
-    }
+pub(in crate::manifest) fn check(workload: &Workload, json: &Json, report: &mut Report) {
     let (spec, path) = (&json["spec"], Path::root().field("spec"));
     for field in NOT_NEGATIVE {
         if let Some(number) = spec[field].as_i64().filter(|number| *number < 0) {
@@ -84,26 +74,10 @@ fn selector(
         && each(&selector.match_expressions).is_empty();
     if empty && !json.is_null() {
         report.invalid(&at, "", "empty selector is invalid: it would select every pod");
-    } else if !empty && !selects(&selector, labels) {
+    } else if !empty && !is_selected(&selector, labels) {
         let at = path.field("template").field("metadata").field("labels");
         report.invalid(&at, labels, "`selector` does not match template `labels`");
     }
-}
-
-/// Whether a selector matches these labels.
-fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let matches = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    matches
-        && each(&selector.match_expressions).iter().all(|rule| {
-            let value = labels.get(&rule.key);
-            let listed = value.is_some_and(|value| each(&rule.values).contains(value));
-            match rule.operator.as_str() {
-                "In" => listed,
-                "NotIn" => !listed,
-                "Exists" => value.is_some(),
-                _ => value.is_none(),
-            }
-        })
 }
 
 /// The numbers of a rolling update: counts or percents, and not both nothing.

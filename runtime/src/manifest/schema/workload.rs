@@ -118,7 +118,10 @@ static STATEFUL_STRATEGY: Object = Object {
 
 static ROLLING_STATEFUL: Object = Object {
     name: "RollingUpdateStatefulSetStrategy",
-    fields: &[honoured("maxUnavailable", Shape::IntOrText), honoured("partition", Shape::Int32)],
+    fields: &[
+        only("maxUnavailable", Shape::IntOrText, &["1"], "pods of a set are replaced one by one here"),
+        only("partition", Shape::Int32, &["0"], NO_HISTORY),
+    ],
 };
 
 /// A `DaemonSet`.
