@@ -204,11 +204,16 @@ fn ends_have_the_time_they_are_given() {
     let over = lab.wait_phase("p", "Failed");
     assert_eq!(over["status"]["reason"], "DeadlineExceeded");
     assert_eq!((code(&over, "traps"), code(&over, "deaf")), (Some(7), Some(137)));
-    let at = |name: &str| {
-        let time = status(&over, name)["state"]["terminated"]["finishedAt"].as_str().unwrap().to_owned();
-        time.parse::<jiff::Timestamp>().unwrap()
-    };
-    let waited = at("deaf").duration_since(at("traps"));
+    // The status has whole seconds only.
+    let dir = lab.pod_dir("p");
+    let ended = lab::json_file(&dir.join("ctr/deaf/0/exit.json"))["finishedAt"].clone();
+    let events = fs::read_to_string(dir.join("events.jsonl")).unwrap();
+    let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut asked = events
+        .filter(|event| event["message"] == "Stopping container deaf")
+        .map(|event| event["time"].clone());
+    let at = |time: &serde_json::Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let waited = at(&ended).duration_since(at(&asked.next_back().unwrap()));
     assert!(waited.as_millis() >= 2_500, "PID 1 without a handler takes the whole grace: {waited:?}");
 }
 
@@ -228,7 +233,7 @@ fn the_built_in_server_ends_when_it_is_asked_to() {
 fn a_pod_of_the_same_name_waits_for_its_predecessor() {
     let lab = Lab::new();
     let text = pod("containers: [{name: c, image: 'busybox:v1', command: [sleep, '1000']}]")
-        .replace("Seconds: 1,", "Seconds: 2,");
+        .replace("Seconds: 1,", "Seconds: 4,");
     lab.apply(&text);
     let first = lab.wait_ready("p");
     lab.ok(&["delete", "p", "--wait=false"]);
