@@ -4,6 +4,7 @@
 //! built-in image, the programs that containers run. The pure parts are in the library.
 
 mod admission;
+mod attach;
 mod cgroup;
 mod cli;
 mod cni;
@@ -15,12 +16,14 @@ mod enclosure;
 mod entrance;
 mod explain;
 mod image;
+mod log;
 mod observed;
 mod placement;
 mod print;
 mod probe;
 mod sandbox;
 mod shim;
+mod socket;
 mod state;
 mod supervisor;
 mod terminal;

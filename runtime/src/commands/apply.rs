@@ -93,15 +93,15 @@ pub(crate) fn run(root: &Root, args: &ApplyArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks one pod that was not written by the user, and makes it.
-pub(super) fn run_pod(root: &Root, pod: &Pod, node: Option<&str>) -> Result<ExitCode> {
+/// Checks one pod that was not written by the user, and makes it, which is told to `out`.
+pub(super) fn run_pod(root: &Root, pod: &Pod, node: Option<&str>, out: &mut impl Write) -> Result<ExitCode> {
     let text = serde_json::to_string(pod).context("write the pod as JSON")?;
     let found = manifest::check(&[Source { name: "flatpod run".to_owned(), text }], None);
     tell(&found)?;
     if !found.problems.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    put_all(root, found.objects, node, None, &mut io::stdout().lock())?;
+    put_all(root, found.objects, node, None, out)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -207,10 +207,12 @@ fn put_pod(root: &Root, pod: Pod, node: Option<&str>) -> Result<&'static str> {
 /// Whether `new` says what `old` said, but for what was filled in.
 fn same(old: &Pod, new: &Pod) -> bool {
     let mut spec = new.spec.clone();
-    if let (Some(spec), Some(old)) = (&mut spec, &old.spec)
-        && spec.node_name.is_none()
-    {
-        spec.node_name.clone_from(&old.node_name);
+    if let (Some(spec), Some(old)) = (&mut spec, &old.spec) {
+        if spec.node_name.is_none() {
+            spec.node_name.clone_from(&old.node_name);
+        }
+        // These are added later, by other means.
+        spec.ephemeral_containers.clone_from(&old.ephemeral_containers);
     }
     spec == old.spec
         && new.metadata.labels == old.metadata.labels

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     process::ExitCode,
@@ -21,7 +21,7 @@ use super::find;
 use crate::{
     shim::LAUNCHED,
     state::{Attempt, Root, read_json, write_json},
-    terminal,
+    terminal::{self, Console, Near, Outer},
 };
 
 /// What a shell answers for a command that is not there, and for one that cannot be run.
@@ -53,18 +53,14 @@ pub(crate) struct ExecArgs {
 pub(crate) fn run(root: &Root, args: &ExecArgs) -> Result<ExitCode> {
     let found = find(root, &args.namespace.namespace, &args.pod)?;
     let container = found.container(args.container.as_deref())?.name.clone();
-    let record = found.dir.container(&container)?;
-    let attempt = record.map(|record| found.dir.attempt(&container, record.attempt));
-    let Some(attempt) =
-        attempt.filter(|one| one.started().is_ok_and(|s| s.is_some()) && !one.file("exit.json").exists())
-    else {
+    let Some(attempt) = found.running(&container)? else {
         bail!("container {container} of pod {} is not running", args.pod);
     };
-    let with_terminal = args.tty && io::stdin().is_terminal();
+    let with_terminal = args.tty && terminal::is_here();
     match launch(&attempt, args, with_terminal) {
         Ok((pid, None)) => wait(pid),
         Ok((pid, Some(console))) => {
-            terminal::pump(&console)?;
+            terminal::pump(&mut Outer(console), Near { input: true, terminal: true, leaves: false })?;
             wait(pid)
         }
         Err(error) => {
@@ -82,7 +78,8 @@ fn launch(attempt: &Attempt, args: &ExecArgs, with_terminal: bool) -> Result<(Pi
     let mut builder = ContainerBuilder::new(LAUNCHED.to_owned(), SyscallType::default())
         .with_root_path(attempt.file("oci"))
         .map_err(|e| anyhow!(e))?;
-    let console = with_terminal.then(|| terminal::Console::listen(&process.file)).transpose()?;
+    let name = format!("exec-{}.sock", std::process::id());
+    let console = with_terminal.then(|| Console::listen(attempt.path(), &name)).transpose()?;
     if let Some(console) = &console {
         builder = builder.with_console_socket(Some(console.path()));
     } else {
@@ -98,7 +95,7 @@ fn launch(attempt: &Attempt, args: &ExecArgs, with_terminal: bool) -> Result<(Pi
     }
     let tenant = builder.as_tenant().with_process(Some(process.file.clone())).with_detach(true);
     let pid = tenant.build().map_err(|e| anyhow!(crate::shim::root_cause(&e)))?;
-    let console = console.map(terminal::Console::accept).transpose()?;
+    let console = console.map(Console::accept).transpose()?;
     Ok((Pid::from_raw(pid.as_raw()), console))
 }
 

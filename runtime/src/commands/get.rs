@@ -17,7 +17,7 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Found, find, workloads::show};
+use super::{Found, find, watch, workloads::show};
 use crate::{observed::observed, state::Root, supervisor};
 
 /// What to show.
@@ -35,6 +35,9 @@ pub(crate) struct GetArgs {
     /// All namespaces
     #[arg(long, short = 'A')]
     pub(super) all_namespaces: bool,
+    /// Go on, and show every change of a pod as a line
+    #[arg(long, short)]
+    watch: bool,
     /// More columns, or everything
     #[arg(long, short, value_enum)]
     pub(super) output: Option<Format>,
@@ -55,6 +58,12 @@ pub(crate) fn run(root: &Root, args: &GetArgs) -> Result<ExitCode> {
     if let Some((kind, name)) = args.kind.clone().split_once('/') {
         args.names.insert(0, name.to_owned());
         kind.clone_into(&mut args.kind);
+    }
+    if args.watch {
+        return match args.kind.as_str() {
+            "pod" | "pods" | "po" => watch::pods(root, &args),
+            other => bail!("only pods can be watched, not {other}"),
+        };
     }
     let text = match args.kind.as_str() {
         "pod" | "pods" | "po" => pods(root, &args)?,
@@ -97,17 +106,28 @@ fn pods(root: &Root, args: &GetArgs) -> Result<String> {
     })
 }
 
-fn selected(root: &Root, args: &GetArgs) -> Result<Vec<Found>> {
+/// The pods that were asked for; an error when one that was named is not there.
+pub(super) fn selected(root: &Root, args: &GetArgs) -> Result<Vec<Found>> {
     let namespace = &args.namespace.namespace;
     if !args.names.is_empty() {
         return args.names.iter().map(|name| find(root, namespace, name)).collect();
     }
+    matching(root, args)
+}
+
+/// Those of the pods that were asked for which are there.
+pub(super) fn matching(root: &Root, args: &GetArgs) -> Result<Vec<Found>> {
+    let namespace = &args.namespace.namespace;
+    let named = |pod: &Pod| {
+        let names: Vec<_> = args.names.iter().map(|name| name.strip_prefix("pod/").unwrap_or(name)).collect();
+        names.is_empty() || names.contains(&name(pod))
+    };
     let mut found = vec![];
     for dir in root.pods()? {
         // It may have gone since it was listed.
         let Ok(pod) = dir.manifest() else { continue };
         let is_here = args.all_namespaces || pod.metadata.namespace.as_ref() == Some(namespace);
-        if is_here && args.selector.is_met(pod.metadata.labels.as_ref()) {
+        if is_here && named(&pod) && args.selector.is_met(pod.metadata.labels.as_ref()) {
             supervisor::ensure(root, &dir)?;
             found.push(Found { dir, pod });
         }
@@ -129,7 +149,7 @@ fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-fn table(pods: &[Pod], wide: bool) -> String {
+pub(super) fn table(pods: &[Pod], wide: bool) -> String {
     let names =
         ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"];
     let shown = if wide { names.len() } else { 5 };

@@ -1,8 +1,8 @@
 //! `logs`: what a container wrote.
 
 use std::{
-    fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
+    ops::RangeInclusive,
     process::ExitCode,
     time::Duration,
 };
@@ -12,7 +12,10 @@ use clap::Args;
 use netns_fixtures::wait_until;
 
 use super::{Found, find};
-use crate::state::{Attempt, Root};
+use crate::{
+    log::{self, Reader},
+    state::{Attempt, Root},
+};
 
 /// How long to wait for more output before looking whether the container still runs.
 const LOOK: Duration = Duration::from_millis(200);
@@ -57,18 +60,29 @@ pub(crate) fn run(root: &Root, args: &LogsArgs) -> Result<ExitCode> {
         record.attempt
     };
     let attempt = found.dir.attempt(&container, number);
-    let Ok(mut file) = File::open(attempt.log()) else {
+    let opened = match args.tail {
+        None => Reader::oldest(attempt.log())?.map(|reader| (vec![], reader)),
+        Some(count) => log::last(attempt.log(), |text| count == 0 || tail_start(text, count) > 0)?,
+    };
+    let Some((text, mut reader)) = opened else {
         bail!("container {container} in pod {:?} is waiting to start", args.pod);
     };
-    let mut text = vec![];
-    file.read_to_end(&mut text).context("read the log")?;
     let skipped = args.tail.map_or(0, |tail| tail_start(&text, tail));
-    let mut printer = Printer { timestamps: args.timestamps, pending: vec![], fresh_line: true };
+    let mut printer = Printer::new(args.timestamps);
     printer.feed(text.get(skipped..).unwrap_or_default())?;
+    printer.print(&mut reader)?;
     if args.follow {
-        follow(&found, &container, (attempt, number), (file, printer))?;
+        follow(&found, &container, (attempt, number), (reader, printer))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints all that a run has written so far.
+pub(super) fn print(attempt: &Attempt) -> Result<()> {
+    match Reader::oldest(attempt.log())? {
+        Some(mut reader) => Printer::new(false).print(&mut reader).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Prints what is added, from run to run, until the pod runs the container no more.
@@ -76,43 +90,52 @@ fn follow(
     found: &Found,
     container: &str,
     (mut attempt, mut number): (Attempt, u32),
-    (mut file, mut printer): (File, Printer),
+    (mut reader, mut printer): (Reader, Printer),
 ) -> Result<()> {
     loop {
         // In this order: what is written before the end is read after it was seen.
         let over = attempt.ended()?.is_some();
-        let mut more = vec![];
-        file.read_to_end(&mut more).context("read the log")?;
-        printer.feed(&more)?;
-        if !more.is_empty() {
+        if printer.print(&mut reader)? {
             continue;
         }
         if over {
             let record = found.dir.container(container)?;
-            match record.filter(|record| record.attempt > number) {
-                Some(record) => {
-                    number = record.attempt;
-                    attempt = found.dir.attempt(container, number);
-                    let opened = wait_until("the next run's log", LOOK, || File::open(attempt.log()).ok());
-                    let Ok(opened) = opened else { continue };
-                    file = opened;
-                }
-                None => return Ok(()),
+            let Some(record) = record.filter(|record| record.attempt > number) else {
+                return Ok(());
+            };
+            let next = || next_run(found, container, number + 1..=record.attempt).transpose();
+            if let Ok(next) = wait_until("the next run's log", LOOK, next) {
+                (number, reader) = next?;
+                attempt = found.dir.attempt(container, number);
+            } else if found.dir.attempt(container, record.attempt).ended()?.is_some() {
+                // It could not even be started.
+                number = record.attempt;
             }
         }
         // Whether it came true does not matter.
-        let _ = wait_until("more output", LOOK, || grown(&file, &attempt).then_some(()));
+        let _ = wait_until("more output", LOOK, || grown(&reader, &attempt).then_some(()));
         if !found.dir.path().exists() {
             return Ok(());
         }
     }
 }
 
-fn grown(file: &File, attempt: &Attempt) -> bool {
-    use std::io::Seek as _;
-    let mut file = file;
-    let at = file.stream_position().unwrap_or(0);
-    file.metadata().is_ok_and(|meta| meta.len() > at) || attempt.ended().is_ok_and(|ended| ended.is_some())
+/// The first of these runs that has a log: those before the last one may be forgotten already.
+fn next_run(
+    found: &Found,
+    container: &str,
+    mut numbers: RangeInclusive<u32>,
+) -> Result<Option<(u32, Reader)>> {
+    numbers
+        .find_map(|number| {
+            let opened = Reader::oldest(found.dir.attempt(container, number).log()).transpose()?;
+            Some(opened.map(|reader| (number, reader)))
+        })
+        .transpose()
+}
+
+fn grown(reader: &Reader, attempt: &Attempt) -> bool {
+    reader.has_more() || attempt.ended().is_ok_and(|ended| ended.is_some())
 }
 
 /// Where the last `count` whole lines begin.
@@ -144,6 +167,23 @@ struct Printer {
 }
 
 impl Printer {
+    fn new(timestamps: bool) -> Self {
+        Self { timestamps, pending: vec![], fresh_line: true }
+    }
+
+    /// Prints what there is by now; answers whether that was something.
+    fn print(&mut self, reader: &mut Reader) -> Result<bool> {
+        let mut some = false;
+        loop {
+            let bytes = reader.read()?;
+            if bytes.is_empty() {
+                return Ok(some);
+            }
+            some = true;
+            self.feed(&bytes)?;
+        }
+    }
+
     fn feed(&mut self, bytes: &[u8]) -> Result<()> {
         self.pending.extend_from_slice(bytes);
         let end = self.pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

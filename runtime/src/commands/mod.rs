@@ -1,8 +1,11 @@
 //! The verbs of the command line that are about pods and nodes, one module each.
 
 pub(crate) mod apply;
+pub(crate) mod attach;
 pub(crate) mod check;
+pub(crate) mod debug;
 pub(crate) mod delete;
+pub(crate) mod describe;
 pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod image;
@@ -10,6 +13,8 @@ pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod up;
+pub(crate) mod wait;
+mod watch;
 pub(crate) mod workloads;
 
 use std::{path::Path, process::ExitCode};
@@ -20,8 +25,9 @@ use flatpod::{manifest::NAMESPACE, workload::Kind};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
+    container::{as_container, ephemeral},
     controller,
-    state::{PodDir, Root},
+    state::{Attempt, PodDir, Root},
     supervisor,
 };
 
@@ -45,15 +51,46 @@ pub(crate) enum PodVerb {
     )]
     Apply(apply::ApplyArgs),
     /// Run an image as a pod
+    #[command(after_help = "Examples:\n  flatpod run web --image builtin/tools:v1 -- netexec\n  \
+        flatpod run shell -it --rm --image busybox --restart Never\n\n\
+        Exit status: attached, that of the container.")]
     Run(run::RunArgs),
     /// Show pods, workloads, nodes or events
     #[command(after_help = "Examples:\n  flatpod get pods -o wide -l app=web\n  flatpod get deployments\n  \
         flatpod get sts/db -o yaml\n  flatpod get all")]
     Get(get::GetArgs),
+    /// Show all that is known of pods: containers, how the last run of each ended, conditions, volumes, events
+    Describe(describe::DescribeArgs),
+    /// Wait until pods are as they should be
+    #[command(after_help = "Examples:\n  flatpod wait --for=condition=Ready web db --timeout 60s\n  \
+        flatpod wait --for=delete pod/web\n\n\
+        Exit status: 0 all are so, 1 one was not in time or is not there, 2 wrong usage.")]
+    Wait(wait::WaitArgs),
     /// Print a container's output
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
+    /// Look into a running pod with a container of another image
+    ///
+    /// The container is added to the pod: it has the pod's addresses, host name and shared memory, files of its own,
+    /// and its own processes, or with --target those of another container, whose files are then below /proc/1/root.
+    /// It has no resources of its own, is never started again, counts for nothing, and ends with the pod.
+    ///
+    /// The default image, builtin/tools:v1, has no shell. It has small programs to look, to connect and to serve:
+    /// ns, env, cat, connect, netexec, ... (`flatpod tools --help`). Any image in the local store can be used: --image.
+    #[command(after_help = "Examples:\n  flatpod debug web -- connect 10.22.0.3:80\n  \
+        flatpod debug -it web --image busybox --target app\n  \
+        flatpod debug web -c sniffer --image tools --profile netadmin -- tcpdump -ni eth0")]
+    Debug(debug::DebugArgs),
+    /// Attach to a container that runs: see what it writes, and write what it reads
+    ///
+    /// Input needs `stdin: true` in the manifest, a terminal `tty: true`. Several may be attached at once. Leaving, by
+    /// Ctrl-P Ctrl-Q from a terminal, leaves the container running. Who reads too slowly misses output and is told so:
+    /// the log has all of it.
+    #[command(after_help = "Examples:\n  flatpod attach web\n  flatpod attach shell -it\n  \
+        echo hello | flatpod attach reader -i\n\n\
+        Exit status: that of the container, 0 after leaving it, 1 when it cannot be attached to.")]
+    Attach(attach::AttachArgs),
     /// Delete pods, workloads, ConfigMaps and Secrets
     #[command(after_help = "Examples:\n  flatpod delete pod web\n  flatpod delete deployment/web\n  \
         flatpod delete rs/web --cascade=orphan\n  flatpod delete -f manifests/")]
@@ -104,8 +141,12 @@ impl PodVerb {
             Self::Apply(args) => apply::run(root, args),
             Self::Run(args) => run::run(root, args),
             Self::Get(args) => get::run(root, args),
+            Self::Describe(args) => describe::run(root, args),
+            Self::Wait(args) => wait::run(root, args),
             Self::Logs(args) => logs::run(root, args),
             Self::Exec(args) => exec::run(root, args),
+            Self::Attach(args) => attach::run(root, args),
+            Self::Debug(args) => debug::run(root, args),
             Self::Delete(args) => delete::run(root, args),
             Self::Scale(args) => workloads::scale::run(root, args),
             Self::Rollout(verb) => workloads::rollout::run(root, verb),
@@ -151,19 +192,29 @@ pub(crate) fn find(root: &Root, namespace: &str, name: &str) -> Result<Found> {
 
 impl Found {
     /// The container of that name, or the pod's first.
-    pub(crate) fn container(&self, wanted: Option<&str>) -> Result<&Container> {
+    pub(crate) fn container(&self, wanted: Option<&str>) -> Result<Container> {
         let spec = self.pod.spec.as_ref().context("a pod has a spec")?;
-        let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let own = spec.containers.iter().chain(spec.init_containers.iter().flatten()).cloned();
+        let mut all: Vec<Container> = own.chain(ephemeral(spec).map(as_container)).collect();
         let name = self.pod.metadata.name.as_deref().unwrap_or_default();
-        match wanted {
-            None => all.next().with_context(|| format!("pod {name} has no containers")),
-            Some(wanted) => match all.clone().find(|one| one.name == wanted) {
-                Some(found) => Ok(found),
-                None => {
-                    let known: Vec<_> = all.map(|one| one.name.as_str()).collect();
-                    bail!("container {wanted} is not valid for pod {name}; it has: {}", known.join(", "))
-                }
-            },
+        let known: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
+        let at = match wanted {
+            None => 0,
+            Some(wanted) => known.iter().position(|one| *one == wanted).with_context(|| {
+                format!("container {wanted} is not valid for pod {name}; it has: {}", known.join(", "))
+            })?,
+        };
+        if all.is_empty() {
+            bail!("pod {name} has no containers");
         }
+        Ok(all.swap_remove(at))
+    }
+
+    /// The present run of a container, if it runs.
+    pub(crate) fn running(&self, container: &str) -> Result<Option<Attempt>> {
+        let Some(record) = self.dir.container(container)? else { return Ok(None) };
+        let attempt = self.dir.attempt(container, record.attempt);
+        let runs = attempt.started()?.is_some() && attempt.ended()?.is_none();
+        Ok(runs.then_some(attempt))
     }
 }

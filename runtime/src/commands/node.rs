@@ -18,6 +18,7 @@ use crate::{
     cni::Network,
     controller,
     image::{Store, mounted},
+    log::LimitsArgs,
     sandbox::{pin, unpin},
     state::{NodeRecord, Root},
     supervisor,
@@ -79,6 +80,8 @@ pub(crate) struct CreateArgs {
     /// The longest wait in seconds before a container is restarted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
+    #[command(flatten)]
+    log: LimitsArgs,
 }
 
 /// Does it.
@@ -139,6 +142,7 @@ fn create(root: &Root, args: &CreateArgs) -> Result<NodeRecord> {
         record.cni_bin_dirs.clone_from(&args.cni_bin_dir);
     }
     record.max_restart_period = args.max_container_restart_period;
+    record.log = args.log.limits();
     record.addresses.clone_from(&args.address);
     fs::create_dir_all(&record.cni_conf_dir)
         .with_context(|| format!("create {}", record.cni_conf_dir.display()))?;

@@ -1,8 +1,8 @@
 //! `run`: one image as a pod of one container.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use flatpod::manifest::NAMESPACE;
 use k8s_openapi::{
@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::apply;
+use super::{apply, attach, delete, find};
 use crate::state::Root;
 
 /// What to run.
@@ -33,6 +33,18 @@ pub(crate) struct RunArgs {
     /// Variables, as NAME=VALUE
     #[arg(long)]
     env: Vec<String>,
+    /// Keep stdin open, and attach
+    #[arg(long, short = 'i')]
+    stdin: bool,
+    /// Give it a terminal
+    #[arg(long, short)]
+    tty: bool,
+    /// Attach to it [default: when its stdin is open]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    attach: Option<bool>,
+    /// Delete the pod after attaching to it
+    #[arg(long)]
+    rm: bool,
     /// Take what follows -- as the command, not as its arguments
     #[arg(long)]
     command: bool,
@@ -43,6 +55,30 @@ pub(crate) struct RunArgs {
 
 /// Runs it.
 pub(crate) fn run(root: &Root, args: &RunArgs) -> Result<ExitCode> {
+    let attached = args.attach.unwrap_or(args.stdin);
+    if args.rm && !attached {
+        bail!("--rm should only be used for attached containers: say -i or --attach as well");
+    }
+    let pod = pod(args);
+    if !attached {
+        return apply::run_pod(root, &pod, args.node.as_deref(), &mut io::stdout());
+    }
+    if root.find(&args.namespace, &args.name)?.is_some() {
+        bail!("pods {:?} already exists", args.name);
+    }
+    let made = apply::run_pod(root, &pod, args.node.as_deref(), &mut io::sink())?;
+    let Ok(found) = find(root, &args.namespace, &args.name) else {
+        // What is wrong with it has been told.
+        return Ok(made);
+    };
+    let ended = found.container(None).and_then(|container| attach::from_the_start(&found, &container));
+    if args.rm {
+        delete::delete(root, &[found], None, true)?;
+    }
+    ended
+}
+
+fn pod(args: &RunArgs) -> Pod {
     let split = |text: &String| {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() }
@@ -55,6 +91,9 @@ pub(crate) fn run(root: &Root, args: &RunArgs) -> Result<ExitCode> {
         command,
         args: arguments,
         env: Some(args.env.iter().map(split).collect()),
+        stdin: args.stdin.then_some(true),
+        stdin_once: args.stdin.then_some(true),
+        tty: args.tty.then_some(true),
         ..Container::default()
     };
     let spec = PodSpec {
@@ -68,5 +107,5 @@ pub(crate) fn run(root: &Root, args: &RunArgs) -> Result<ExitCode> {
         labels: Some([("run".to_owned(), args.name.clone())].into()),
         ..ObjectMeta::default()
     };
-    apply::run_pod(root, &Pod { metadata, spec: Some(spec), status: None }, args.node.as_deref())
+    Pod { metadata, spec: Some(spec), status: None }
 }

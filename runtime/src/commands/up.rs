@@ -20,6 +20,7 @@ use crate::{
     cli::Backend,
     demo::Programs,
     entrance,
+    log::LimitsArgs,
     sandbox::{pin, unpin},
     state::{NodeDir, NodeRecord, ProcessId, Root, read_json, write_json},
 };
@@ -46,6 +47,8 @@ pub(crate) struct UpArgs {
     /// The longest wait in seconds before a container is restarted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
+    #[command(flatten)]
+    log: LimitsArgs,
     /// For how many seconds the pods of workloads wait for a node that has failed, before others take their place
     /// elsewhere [default: 5; Kubernetes waits 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
@@ -142,6 +145,7 @@ fn join(node: &NodeDir, place: &Node, args: &UpArgs, programs: &Programs) -> Res
     record.addresses = place.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
     record.port = Some(place.port().to_owned());
     record.max_restart_period = args.max_container_restart_period;
+    record.log = args.log.limits();
     record.grace = args.node_grace;
     let own = programs.flatnet.parent().context("a program is in a directory")?;
     record.cni_bin_dirs.insert(0, own.to_owned());

@@ -2,6 +2,7 @@
 
 mod capability;
 mod environment;
+mod ephemeral;
 mod quantity;
 mod spec;
 mod user;
@@ -17,6 +18,7 @@ use crate::{
     state::{NodeRecord, Objects, PodDir, SandboxRecord},
 };
 
+pub(crate) use ephemeral::{as_container, ephemeral};
 pub(crate) use quantity::quantity;
 pub(crate) use spec::oci_spec;
 pub(crate) use volumes::{is_mount, mount_volumes, unmount_volumes};
@@ -73,6 +75,8 @@ pub(crate) struct Making<'a> {
     pub(crate) attempt: &'a Path,
     /// The container's cgroup.
     pub(crate) cgroup: &'a Path,
+    /// Where the PID namespace of the container that it looks into will be mounted, if it looks into one.
+    pub(crate) target: Option<&'a Path>,
 }
 
 impl<'a> std::ops::Deref for Making<'a> {

@@ -44,7 +44,7 @@ pub(crate) fn oci_spec(making: &Making<'_>, hostname: &str) -> Result<Value> {
         "ociVersion": "1.0.2",
         "root": { "path": "rootfs", "readonly": read_only },
         "process": {
-            "terminal": false,
+            "terminal": making.container.tty == Some(true),
             "user": user::of(making)?,
             "args": command(making)?,
             "env": environment::of(making, hostname)?,
@@ -100,7 +100,11 @@ fn namespaces(making: &Making<'_>) -> Vec<Value> {
     }
     // The pause container makes the namespace that the others join.
     let joins = spec.share_process_namespace == Some(true) && making.container.name != super::PAUSE;
-    all.push(if joins { pinned("pid", "pid") } else { json!({ "type": "pid" }) });
+    all.push(match making.target {
+        Some(target) => json!({ "type": "pid", "path": target }),
+        None if joins => pinned("pid", "pid"),
+        None => json!({ "type": "pid" }),
+    });
     all
 }
 

@@ -68,12 +68,21 @@ fn act(root: &Root, workload: &Workload, action: Action) -> Result<Option<Told>>
         }
         Action::Adopt(uid) => {
             let dir = root.pod(&uid);
-            let Ok(mut pod) = dir.manifest() else { return Ok(None) };
-            if owner(&pod.metadata).is_some() {
+            if dir.manifest().is_err() {
                 return Ok(None);
             }
-            pod.metadata.owner_references.get_or_insert_default().push(reference(workload));
-            dir.replace_manifest(&pod).context("adopt a pod")?;
+            let mut adopted = false;
+            let pod = dir.change_manifest(|pod| {
+                adopted = owner(&pod.metadata).is_none();
+                if adopted {
+                    pod.metadata.owner_references.get_or_insert_default().push(reference(workload));
+                }
+                Ok(())
+            });
+            let pod = pod.context("adopt a pod")?;
+            if !adopted {
+                return Ok(None);
+            }
             ("SuccessfulAdopt", format!("Adopted pod: {}", name(&pod)))
         }
         Action::Keep(owned) => keep(root, *owned)?,

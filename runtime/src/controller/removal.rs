@@ -69,8 +69,12 @@ fn delete(root: &Root, seen: &Snapshot, pod: &Pod) -> Result<bool> {
 
 fn set_free(seen: &Snapshot, pod: &Pod) -> Result<bool> {
     let Some(dir) = seen.dir(pod) else { return Ok(false) };
-    let Ok(mut manifest) = dir.manifest() else { return Ok(false) };
-    manifest.metadata.owner_references = None;
-    dir.replace_manifest(&manifest)?;
+    if dir.manifest().is_err() {
+        return Ok(false);
+    }
+    dir.change_manifest(|manifest| {
+        manifest.metadata.owner_references = None;
+        Ok(())
+    })?;
     Ok(true)
 }

@@ -34,6 +34,7 @@ pub use default::NAMESPACE;
 pub use path::Path;
 pub use problem::{Notice, Place, Problem};
 pub use quantity::{Quantity, QuantityError};
+pub use rules::names::dns_label;
 
 use document::{Node, Value};
 use kind::Kind;

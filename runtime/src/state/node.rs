@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::file::{read_json, write_json};
+use crate::log::Limits;
 
 /// Where CNI configuration is looked for on a machine.
 const CONF_DIR: &str = "/etc/cni/net.d";
@@ -38,6 +39,9 @@ pub(crate) struct NodeRecord {
     /// The longest wait before a container is restarted, in seconds.
     #[serde(default)]
     pub(crate) max_restart_period: Option<u64>,
+    /// How much of its containers' logs is kept.
+    #[serde(default)]
+    pub(crate) log: Limits,
     /// The switch's end of its cable, when it is on a fabric.
     #[serde(default)]
     pub(crate) port: Option<String>,
@@ -59,6 +63,7 @@ impl NodeRecord {
             var_lib_cni: None,
             addresses: machine_addresses()?,
             max_restart_period: None,
+            log: Limits::default(),
             port: None,
             grace: None,
         })
@@ -140,6 +145,7 @@ impl NodeDir {
             var_lib_cni: Some(cni.join("var-lib-cni")),
             addresses: vec![],
             max_restart_period: None,
+            log: Limits::default(),
             port: None,
             grace: None,
         }

@@ -6,6 +6,7 @@
 //!          deletion.json     that it shall go, and how much time it has
 //!          eviction.json     that it shall go as soon as its node can be reached again
 //!          lock              held by its supervisor
+//!          manifest.lock     held by who changes pod.json: ephemeral containers, owners
 //!          sandbox.json      its sandbox: written before the network is asked for anything
 //!          net ipc uts pid   the sandbox's namespaces, mounted
 //!          shm etc volumes   what containers find mounted
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     file::{read_json, write_json},
+    lock::Lock,
     process::ProcessId,
 };
 
@@ -129,9 +131,13 @@ impl PodDir {
         write_json(&self.manifest_file(), pod)
     }
 
-    /// Changes who owns it, unless it is gone: what is gone is not made again.
-    pub(crate) fn replace_manifest(&self, pod: &Pod) -> Result<()> {
-        write_json(&self.manifest_file(), pod)
+    /// Changes what is wanted, one change at a time. A pod that has gone meanwhile stays gone.
+    pub(crate) fn change_manifest(&self, change: impl FnOnce(&mut Pod) -> Result<()>) -> Result<Pod> {
+        let _one_at_a_time = Lock::take(&self.file("manifest.lock"))?;
+        let mut pod = self.manifest()?;
+        change(&mut pod)?;
+        write_json(&self.manifest_file(), &pod)?;
+        Ok(pod)
     }
 
     /// What is, as last seen by its supervisor.

@@ -138,8 +138,7 @@ impl Supervisor {
 
     /// Asks a container to end: its hook first, then the signal. Safe to repeat, and repeated until it was sent.
     pub(super) fn ask(&mut self, name: &str, deadline: Timestamp) -> Result<()> {
-        let container = containers(self.spec()).find(|one| one.name == name).cloned();
-        let container = container.with_context(|| format!("no container {name} in the manifest"))?;
+        let container = self.container(name)?;
         let run = self.runs.get_mut(name).context("every container has a run")?;
         if run.started.is_none() || run.asked_at.is_some() {
             return Ok(());

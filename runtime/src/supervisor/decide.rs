@@ -7,7 +7,7 @@ use flatpod::status::{RestartPolicy, Role, is_sidecar, should_restart};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use crate::state::ExitRecord;
+use crate::{container::ephemeral, state::ExitRecord};
 
 /// The first wait that is longer than none.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
@@ -90,6 +90,10 @@ impl Facts<'_> {
             decision.actions.push(Action::MakeSandbox);
             return decision;
         }
+        // Beside everything else, and once.
+        for name in self.ephemeral().filter(|name| self.state_of(name) == &State::Never) {
+            self.start(name, 0, &mut decision);
+        }
         let initialized = self.spec.containers.iter().any(|app| self.state(app) != &State::Never);
         for init in self.spec.init_containers.iter().flatten() {
             if self.consider_init(init, initialized, &mut decision) == Gate::Closed {
@@ -105,33 +109,43 @@ impl Facts<'_> {
         decision
     }
 
-    /// What to do for a pod that shall end by `deadline`: apps first, then sidecars, the last one first.
+    /// What to do for a pod that shall end by `deadline`: apps first, then sidecars, the last one first. Ephemeral
+    /// containers end with the apps, but no sidecar waits for them.
     pub(super) fn decide_end(&self, deadline: Timestamp) -> Decision {
         let mut decision = Decision::default();
         let mut waits_for_later = false;
-        let active = |container: &&Container| matches!(self.state(container), State::Active { .. });
+        let is_active = |name: &str| matches!(self.state_of(name), State::Active { .. });
+        for name in self.ephemeral().filter(|name| is_active(name)) {
+            self.ask_or_kill(name, deadline, &mut decision);
+        }
         let is_init = |container: &Container| {
             self.spec.init_containers.iter().flatten().any(|init| init.name == container.name)
         };
-        for container in containers(self.spec).rev().filter(active) {
+        for container in containers(self.spec).rev().filter(|one| is_active(&one.name)) {
             let sidecar = is_init(container) && is_sidecar(container);
-            let name = container.name.clone();
-            let asked_at = self.seen.get(&name).and_then(|seen| seen.asked_at);
-            match asked_at {
-                None if sidecar && waits_for_later && self.now < deadline => decision.wake_at(deadline),
-                None => decision.actions.push(Action::Ask { name }),
-                Some(asked_at) => {
-                    let kill_at = deadline.max(asked_at + FLOOR);
-                    if self.now >= kill_at {
-                        decision.actions.push(Action::Kill { name });
-                    } else {
-                        decision.wake_at(kill_at);
-                    }
-                }
+            let is_asked = self.seen.get(&container.name).is_some_and(|seen| seen.asked_at.is_some());
+            if sidecar && waits_for_later && !is_asked && self.now < deadline {
+                decision.wake_at(deadline);
+            } else {
+                self.ask_or_kill(&container.name, deadline, &mut decision);
             }
             waits_for_later = true;
         }
         decision
+    }
+
+    fn ask_or_kill(&self, name: &str, deadline: Timestamp, decision: &mut Decision) {
+        let asked_at = self.seen.get(name).and_then(|seen| seen.asked_at);
+        let name = name.to_owned();
+        match asked_at.map(|asked_at| deadline.max(asked_at + FLOOR)) {
+            None => decision.actions.push(Action::Ask { name }),
+            Some(kill_at) if self.now >= kill_at => decision.actions.push(Action::Kill { name }),
+            Some(kill_at) => decision.wake_at(kill_at),
+        }
+    }
+
+    fn ephemeral(&self) -> impl Iterator<Item = &str> {
+        ephemeral(self.spec).map(|one| one.name.as_str())
     }
 
     fn consider_init(&self, init: &Container, initialized: bool, decision: &mut Decision) -> Gate {
@@ -139,7 +153,7 @@ impl Facts<'_> {
         match self.state(init) {
             _ if initialized && !sidecar => Gate::Open,
             State::Never => {
-                self.start(init, 0, decision);
+                self.start(&init.name, 0, decision);
                 Gate::when(initialized)
             }
             State::Active { started } => Gate::when(initialized || sidecar && *started),
@@ -163,7 +177,7 @@ impl Facts<'_> {
     fn consider_app(&self, app: &Container, decision: &mut Decision) -> bool {
         match self.state(app) {
             State::Never => {
-                self.start(app, 0, decision);
+                self.start(&app.name, 0, decision);
                 true
             }
             State::Active { .. } => true,
@@ -189,14 +203,14 @@ impl Facts<'_> {
             decision.wake_at(at);
             decision.backing_off.insert(container.name.clone(), wait);
         } else {
-            self.start(container, step + 1, decision);
+            self.start(&container.name, step + 1, decision);
         }
     }
 
-    fn start(&self, container: &Container, backoff_step: u32, decision: &mut Decision) {
-        match self.seen.get(&container.name).and_then(|seen| seen.held_until) {
+    fn start(&self, name: &str, backoff_step: u32, decision: &mut Decision) {
+        match self.seen.get(name).and_then(|seen| seen.held_until) {
             Some(until) if self.now < until => decision.wake_at(until),
-            _ => decision.actions.push(Action::Start { name: container.name.clone(), backoff_step }),
+            _ => decision.actions.push(Action::Start { name: name.to_owned(), backoff_step }),
         }
     }
 
@@ -205,7 +219,11 @@ impl Facts<'_> {
     }
 
     fn state(&self, container: &Container) -> &State {
-        self.seen.get(&container.name).map_or(&State::Never, |seen| &seen.state)
+        self.state_of(&container.name)
+    }
+
+    fn state_of(&self, name: &str) -> &State {
+        self.seen.get(name).map_or(&State::Never, |seen| &seen.state)
     }
 }
 

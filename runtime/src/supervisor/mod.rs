@@ -7,6 +7,7 @@
 mod care;
 mod decide;
 mod end;
+mod ephemeral;
 mod events;
 mod question;
 mod runs;
@@ -234,6 +235,7 @@ impl Supervisor {
 
     /// Sees what has changed.
     fn look(&mut self) -> Result<()> {
+        self.meet_ephemeral()?;
         for run in self.runs.values_mut() {
             run.look(&self.cgroup)?;
         }

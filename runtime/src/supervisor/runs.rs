@@ -22,15 +22,16 @@ use super::{
     Supervisor,
     care::Care,
     container_cgroup,
-    decide::{Seen, State, containers},
+    decide::{Seen, State},
     watch::Watch,
 };
 use crate::{
     cgroup::Cgroup,
     container::{CannotMake, Making, PAUSE, config_error, oci_spec},
     image::{ImageError, TOOLS},
+    log,
     sandbox::{hostname, pin},
-    shim::Order,
+    shim::{Order, pid_namespace_of},
     state::{
         Attempt, ContainerRecord, ExitRecord, Keeper, PodDir, ProcessId, SandboxRecord, StartRecord,
         read_json, write_json,
@@ -51,6 +52,8 @@ pub(super) struct Run {
     dir: PodDir,
     /// The shim, when we started it ourselves.
     shim: Option<Child>,
+    /// Shims of ours whose runs have ended, but who have not yet: they wait for who is attached to read the end.
+    leaving: Vec<Child>,
     pub(super) record: Option<ContainerRecord>,
     pub(super) started: Option<StartRecord>,
     pub(super) state: State,
@@ -68,6 +71,7 @@ impl Run {
             name: name.to_owned(),
             dir: dir.clone(),
             shim: None,
+            leaving: vec![],
             record: None,
             started: None,
             state: State::Never,
@@ -86,6 +90,7 @@ impl Run {
 
     /// Sees how far it is.
     pub(super) fn look(&mut self, pod_cgroup: &Path) -> Result<()> {
+        self.leaving.retain_mut(|shim| !matches!(shim.try_wait(), Ok(Some(_))));
         self.record = self.dir.container(&self.name)?;
         let Some(record) = self.record else {
             return Ok(());
@@ -101,7 +106,7 @@ impl Run {
         let kept = child == Some(None) || lock_is_held(&attempt);
         self.started = attempt.started()?;
         self.state = if let Some(ended) = attempt.ended()? {
-            self.shim = None;
+            self.leaving.extend(self.shim.take().filter(|_| !child_ended));
             State::Ended(ended)
         } else if kept {
             State::Active { started: self.started.is_some() }
@@ -207,8 +212,7 @@ impl Supervisor {
         let Some(sandbox) = self.sandbox.clone() else {
             return Ok(());
         };
-        let container = containers(self.spec()).find(|one| one.name == name).cloned();
-        let container = container.with_context(|| format!("no container {name} in the manifest"))?;
+        let container = self.container(name)?;
         let made = self.launch(&container, &sandbox, backoff_step);
         let again = made.as_ref().is_ok_and(Option::is_none);
         let run = self.runs.get_mut(name).context("every container has a run")?;
@@ -256,10 +260,21 @@ impl Supervisor {
             (Some(record), _) => record.attempt,
             (None, _) => 0,
         };
+        let joins = match self.target_of(&container.name) {
+            Ok(joins) => joins,
+            Err(wrong) => return Ok(Some(wrong)),
+        };
         let attempt = self.dir.attempt(&container.name, number);
         let cgroup = container_cgroup(&self.cgroup, &container.name);
-        let view = self.view(sandbox);
-        let making = Making { view, container, image: &image, attempt: attempt.path(), cgroup: &cgroup };
+        let pid_namespace = pid_namespace_of(attempt.path());
+        let making = Making {
+            view: self.view(sandbox),
+            container,
+            image: &image,
+            attempt: attempt.path(),
+            cgroup: &cgroup,
+            target: joins.map(|_| pid_namespace.as_path()),
+        };
         let config = match oci_spec(&making, &hostname(&self.pod, &self.node)) {
             Ok(config) => config,
             Err(error) => return Ok(Some(config_error(&error))),
@@ -268,8 +283,17 @@ impl Supervisor {
         let stop_signal = wanted.or(image.config.stop_signal.clone()).unwrap_or_default();
         let record = ContainerRecord { attempt: number, backoff_step };
         self.dir.put_container(&container.name, record)?;
-        let stdin = container.stdin == Some(true);
-        write_run(&attempt, &config, &Order { lower: image.lower.clone(), cgroup, stop_signal, stdin })?;
+        let order = Order {
+            lower: image.lower.clone(),
+            cgroup,
+            stop_signal,
+            stdin: container.stdin == Some(true),
+            stdin_once: container.stdin_once == Some(true),
+            tty: container.tty == Some(true),
+            log: self.node.log,
+            joins,
+        };
+        write_run(&attempt, &config, &order)?;
         self.forget_old_runs(&container.name, number);
         self.watch.add(attempt.path())?;
         let shim = spawn_shim(&attempt)?;
@@ -285,7 +309,7 @@ impl Supervisor {
             let old = self.dir.attempt(name, old);
             // They go with the pod at the latest.
             let _ = fs::remove_dir_all(old.path());
-            let _ = fs::remove_file(old.log());
+            let _ = log::remove(old.log());
         }
     }
 
@@ -346,12 +370,16 @@ impl Supervisor {
         let names: Vec<String> = self.runs.keys().cloned().collect();
         let cgroup = self.cgroup.clone();
         for name in names {
+            let is_ephemeral = self.is_ephemeral(&name);
             let run = self.runs.get_mut(&name).context("every container has a run")?;
             wait_until("a killed container's shim to end", PAUSE_PATIENCE, || match run.look(&cgroup) {
                 Ok(()) => (!matches!(run.state, State::Active { .. })).then_some(Ok(())),
                 Err(error) => Some(Err(error)),
             })??;
-            run.reset()?;
+            // These never run again, whatever ended them.
+            if !is_ephemeral {
+                run.reset()?;
+            }
         }
         self.sandbox = None;
         Ok(())

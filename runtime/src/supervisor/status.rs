@@ -19,7 +19,11 @@ use super::{
     end::{DEADLINE_MESSAGE, Why},
     runs::Run,
 };
-use crate::state::ExitRecord;
+use crate::{
+    container::{as_container, ephemeral},
+    log,
+    state::ExitRecord,
+};
 
 /// The longest last words of a container in bytes.
 const LAST_WORDS: u64 = 4096;
@@ -65,9 +69,12 @@ impl Supervisor {
     fn observe(&self, decision: &Decision, stage: Stage) -> Result<PodStatus> {
         let spec = self.spec();
         let inits = spec.init_containers.as_deref().unwrap_or_default();
-        let one = |container: &Container| self.container_status(container, decision);
-        let init_statuses: Vec<_> = inits.iter().map(one).collect::<Result<_>>()?;
-        let statuses: Vec<_> = spec.containers.iter().map(one).collect::<Result<_>>()?;
+        let one_of = |container: &Container| self.container_status(container, decision);
+        let init_statuses: Vec<_> = inits.iter().map(one_of).collect::<Result<_>>()?;
+        let statuses: Vec<_> = spec.containers.iter().map(one_of).collect::<Result<_>>()?;
+        let ephemeral_statuses: Vec<_> = ephemeral(spec)
+            .map(|one| Ok(ContainerStatus { ready: false, started: None, ..one_of(&as_container(one))? }))
+            .collect::<Result<_>>()?;
         let all: Vec<_> = init_statuses.iter().chain(&statuses).cloned().collect();
         let old = &self.status;
         let phase = match stage {
@@ -85,6 +92,7 @@ impl Supervisor {
             conditions: Some(status::conditions(&observed, Timestamp::now())),
             init_container_statuses: (!init_statuses.is_empty()).then_some(init_statuses),
             container_statuses: Some(statuses),
+            ephemeral_container_statuses: (!ephemeral_statuses.is_empty()).then_some(ephemeral_statuses),
             host_ip: self.node.addresses.first().map(text),
             host_ips: Some(self.node.addresses.iter().map(|ip| HostIP { ip: text(ip) }).collect()),
             pod_ip: addresses.first().map(text),
@@ -174,7 +182,8 @@ impl Supervisor {
             }
             State::Active { .. } | State::Never => {
                 let has_init = self.spec().init_containers.as_ref().is_some_and(|all| !all.is_empty());
-                (waiting(if has_init { "PodInitializing" } else { "ContainerCreating" }, None), None)
+                let waits = has_init && !self.is_ephemeral(&container.name);
+                (waiting(if waits { "PodInitializing" } else { "ContainerCreating" }, None), None)
             }
         })
     }
@@ -207,7 +216,12 @@ fn last_words(container: &Container, ended: &ExitRecord, attempt: &crate::state:
     if !falls_back || ended.exit_code == 0 {
         return None;
     }
-    let log = std::fs::read_to_string(attempt.log()).ok()?;
+    let (wanted_bytes, wanted_lines) = LOG_TAIL;
+    let is_enough = |text: &[u8]| {
+        text.len() > wanted_bytes * 2 || text.iter().filter(|byte| **byte == b'\n').count() > wanted_lines
+    };
+    let (log, _) = log::last(attempt.log(), is_enough).ok()??;
+    let log = String::from_utf8_lossy(&log);
     let lines: Vec<&str> = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
     let (bytes, count) = LOG_TAIL;
     let text = lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n");

@@ -63,19 +63,15 @@ impl Lab {
 
     /// A node whose network is `conflist`, in which STATE is a directory of the node's own.
     pub(crate) fn node(&self, name: &str, conflist: &str) -> PathBuf {
+        self.node_with(name, conflist, &[])
+    }
+
+    /// The same, with more said to `node create`.
+    pub(crate) fn node_with(&self, name: &str, conflist: &str, more: &[&str]) -> PathBuf {
         let own = bin_dir();
         let dirs = [own.to_str().expect("a path"), "/usr/lib/cni"];
-        self.ok(&[
-            "node",
-            "create",
-            name,
-            "--max-container-restart-period",
-            "1",
-            "--cni-bin-dir",
-            dirs[0],
-            "--cni-bin-dir",
-            dirs[1],
-        ]);
+        let line = ["node", "create", name, "--max-container-restart-period", "1"];
+        self.ok(&[&line[..], &["--cni-bin-dir", dirs[0], "--cni-bin-dir", dirs[1]], more].concat());
         let conf = self.root().join("nodes").join(name).join("cni/net.d");
         let state = self.root().join("nodes").join(name).join("flatnet");
         let text = conflist.replace("STATE", state.to_str().expect("a path"));
@@ -275,7 +271,8 @@ pub(crate) fn condition(pod: &Value, kind: &str) -> bool {
 /// The status of a container.
 #[allow(dead_code, reason = "each test file uses some")]
 pub(crate) fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
-    let lists = [&pod["status"]["initContainerStatuses"], &pod["status"]["containerStatuses"]];
+    let lists = ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"]
+        .map(|list| &pod["status"][list]);
     let all = lists.into_iter().filter_map(Value::as_array).flatten();
     all.into_iter().find(|one| one["name"] == container).unwrap_or(&Value::Null)
 }

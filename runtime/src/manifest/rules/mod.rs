@@ -10,7 +10,7 @@ mod container;
 pub(super) mod data;
 mod env;
 pub(super) mod metadata;
-mod names;
+pub(super) mod names;
 pub(super) mod pod;
 mod ports;
 mod probe;

@@ -7,8 +7,12 @@ fn alphanumeric(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit()
 }
 
-/// A label of RFC 1123: `web-1`.
-pub(super) fn dns_label(text: &str) -> Verdict {
+/// A label of RFC 1123: `web-1`. Containers have such names.
+///
+/// # Errors
+///
+/// When it is none; with the reason in the words of Kubernetes.
+pub fn dns_label(text: &str) -> Verdict {
     let bytes = text.as_bytes();
     if bytes.len() > 63 {
         return Err("must be no more than 63 characters");

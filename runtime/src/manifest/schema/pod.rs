@@ -50,7 +50,7 @@ static POD_SPEC: Object = Object {
         .silent(&["true", "false"]),
         rejected(
             "ephemeralContainers",
-            "a pod cannot be created with them, in Kubernetes neither; leave them out",
+            "a pod is not created with them, in Kubernetes neither; add one to a running pod: use flatpod debug",
         ),
         notice("evictionResponders", Shape::Any, "pods are never evicted here"),
         honoured("hostAliases", Shape::Many(&Shape::One(&HOST_ALIAS))),

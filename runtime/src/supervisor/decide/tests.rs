@@ -162,3 +162,20 @@ fn the_end_comes_to_apps_first_then_to_sidecars_last_one_first() {
     assert_eq!(asked(&late), ["!a", "s2", "s1"]);
     assert_eq!(late.decide_end(at(30)).wake_at, Some(at(31)));
 }
+
+#[test]
+fn ephemeral_containers_start_once_and_hold_nobody_up() {
+    let mut spec = full();
+    spec.ephemeral_containers = serde_json::from_value(serde_json::json!([{ "name": "e" }])).unwrap();
+    // Beside an init container that has not ended yet.
+    assert_eq!(started(&facts(&spec, 0, &[("i1", RUNS)]).decide()), ["e"]);
+    let all = [("side", RUNS), ("a", RUNS), ("b", RUNS)];
+    let over = |code| [&all[..], &[("e", ended(code, 0, 1))]].concat();
+    assert_eq!(facts(&spec, 1000, &over(1)).decide(), Decision::default());
+    // The pod is over though it runs, and at its end the sidecar does not wait for it.
+    spec.restart_policy = Some("Never".to_owned());
+    let done = [("side", RUNS), ("a", ended(0, 0, 1)), ("b", ended(0, 0, 1)), ("e", RUNS)];
+    assert_eq!(facts(&spec, 2, &done).decide().finished, Some(Outcome::Succeeded));
+    let asked = facts(&spec, 2, &done).decide_end(at(30)).actions;
+    assert_eq!(asked, ["e", "side"].map(|name| Action::Ask { name: name.to_owned() }));
+}

@@ -1,0 +1,74 @@
+//! `get pods --watch`: the table, and then a line for every change.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    os::fd::AsFd as _,
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use super::{
+    Found,
+    get::{self, Format, GetArgs},
+};
+use crate::{observed::observed, state::Root};
+
+/// Between two looks, in milliseconds.
+const PERIOD: u16 = 200;
+
+/// Shows pods until nobody reads any more.
+pub(super) fn pods(root: &Root, args: &GetArgs) -> Result<ExitCode> {
+    let wide = match args.output {
+        None => false,
+        Some(Format::Wide) => true,
+        Some(_) => bail!("--watch goes with the table and with -o wide"),
+    };
+    let mut known = as_seen(root, get::selected(root, args)?)?;
+    let mut table: Vec<Pod> = known.values().cloned().collect();
+    table.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    show(&get::table(&table, wide))?;
+    while is_read()? {
+        let present = as_seen(root, get::matching(root, args)?)?;
+        // The last that was known of those who are gone.
+        let gone = known.iter().filter(|(uid, _)| !present.contains_key(*uid)).map(|(_, pod)| pod);
+        let changed = present.iter().filter(|(uid, pod)| known.get(*uid) != Some(pod)).map(|(_, pod)| pod);
+        for pod in gone.chain(changed) {
+            // As wide as the others need it.
+            let rows = get::table(&[&table, &[pod.clone()][..]].concat(), wide);
+            show(&format!("{}\n", rows.lines().next_back().unwrap_or_default()))?;
+        }
+        known = present;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// By their unique ids; without those that have gone meanwhile.
+fn as_seen(root: &Root, all: Vec<Found>) -> Result<BTreeMap<String, Pod>> {
+    let one = |found: Found| -> Result<Option<(String, Pod)>> {
+        let uid = found.dir.uid().to_owned();
+        Ok(observed(root, &found.dir, found.pod)?.map(|pod| (uid, pod)))
+    };
+    all.into_iter().map(one).filter_map(Result::transpose).collect()
+}
+
+fn show(text: &str) -> Result<()> {
+    io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()).context("write to stdout")
+}
+
+/// Waits for the next look; answers whether anybody still reads.
+fn is_read() -> Result<bool> {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    match poll(&mut fds, PollTimeout::from(PERIOD)) {
+        Ok(ready) => Ok(ready == 0),
+        Err(Errno::EINTR) => Ok(true),
+        Err(errno) => Err(errno).context("wait for changes"),
+    }
+}
