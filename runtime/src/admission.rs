@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail};
-use flatpod::workload::Workload;
+use flatpod::{letters, workload::Workload};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 
@@ -16,8 +16,6 @@ use crate::{
 const BASE_MAX: usize = 58;
 /// How much is added.
 const SUFFIX: usize = 5;
-/// The letters and digits that make no words: `apimachinery/pkg/util/rand`.
-const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A unique id.
 fn unique_id() -> Result<String> {
@@ -62,13 +60,17 @@ pub(crate) fn register(workload: &mut Workload) -> Result<()> {
     Ok(())
 }
 
+/// `base` with five letters that nobody else has, most likely.
+pub(crate) fn generated_name(base: &str) -> Result<String> {
+    Ok(generated(base, &unique_id()?))
+}
+
 /// `base` with five letters that come of the unique id.
 fn generated(base: &str, uid: &str) -> String {
     let digits: Vec<u8> = uid.bytes().filter(|byte| *byte != b'-').collect();
     let number = |pair: &[u8]| pair.iter().fold(0, |sum, digit| sum * 31 + usize::from(*digit));
-    let letters =
-        digits.chunks(2).take(SUFFIX).map(|pair| char::from(ALPHABET[number(pair) % ALPHABET.len()]));
-    format!("{}{}", base.chars().take(BASE_MAX).collect::<String>(), letters.collect::<String>())
+    let letters = letters::spell(digits.chunks(2).take(SUFFIX).map(number));
+    format!("{}{letters}", base.chars().take(BASE_MAX).collect::<String>())
 }
 
 #[cfg(test)]
@@ -81,8 +83,6 @@ mod tests {
         assert_ne!(generated("web-", &a), generated("web-", &b));
         let long = generated(&"x".repeat(253), &a);
         assert_eq!(long.len(), 63);
-        assert!(
-            generated("web-", &a).strip_prefix("web-").unwrap().bytes().all(|one| ALPHABET.contains(&one))
-        );
+        assert_eq!(generated("web-", &a).strip_prefix("web-").unwrap().len(), SUFFIX);
     }
 }

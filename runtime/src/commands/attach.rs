@@ -11,7 +11,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus};
 use netns_fixtures::wait_until;
 
-use super::{Found, find, logs};
+use super::{Found, logs};
 use crate::{
     attach::{Session, attach},
     state::{Attempt, Root},
@@ -28,13 +28,8 @@ const UNKNOWN: u8 = 137;
 /// To what.
 #[derive(Debug, Args)]
 pub(crate) struct AttachArgs {
-    /// The pod
-    pod: String,
-    /// The container [default: the first]
-    #[arg(long, short)]
-    container: Option<String>,
     #[command(flatten)]
-    namespace: super::NamespaceArg,
+    of: super::ContainerArg,
     /// Pass stdin on
     #[arg(long, short = 'i')]
     stdin: bool,
@@ -48,15 +43,15 @@ pub(crate) struct AttachArgs {
 
 /// Attaches until the container ends, and answers its exit code, or until the user leaves.
 pub(crate) fn run(root: &Root, args: &AttachArgs) -> Result<ExitCode> {
-    let found = find(root, &args.namespace.namespace, &args.pod)?;
-    let container = found.container(args.container.as_deref())?;
+    let found = args.of.find(root)?;
+    let container = found.container(args.of.container.as_deref())?;
     let phase = found.dir.status()?.and_then(|status| status.phase).unwrap_or_default();
     if ["Succeeded", "Failed"].contains(&phase.as_str()) {
         bail!("cannot attach a container in a completed pod; current phase is {phase}");
     }
     let name = &container.name;
     let Some(attempt) = found.running(name)? else {
-        bail!("container {name} of pod {} is not running", args.pod);
+        bail!("container {name} of pod {} is not running", args.of.pod);
     };
     let tell = |text: &str| match args.quiet {
         true => Ok(()),

@@ -1,8 +1,7 @@
 //! `debug`: an ephemeral container in a pod that runs.
 
 use std::{
-    fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
 };
 
@@ -13,15 +12,12 @@ use k8s_openapi::api::core::v1::{Capabilities, EnvVar, EphemeralContainer, Pod, 
 
 use super::{Found, attach, find};
 use crate::{
+    admission::generated_name,
     container::{TERMINATION_LOG, ephemeral},
     image::{HOST, Store, TOOLS},
     state::Root,
     supervisor,
 };
-
-/// What random names are made of: no vowels, so that they make no words (Kubernetes' `rand.String`).
-const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-const RANDOM_LETTERS: usize = 5;
 
 /// What to look with, and at what.
 #[derive(Debug, Args)]
@@ -105,7 +101,7 @@ pub(crate) fn run(root: &Root, args: &DebugArgs) -> Result<ExitCode> {
     let name = match &args.container {
         Some(name) => name.clone(),
         None => {
-            let name = format!("debugger-{}", random_letters()?);
+            let name = generated_name("debugger-")?;
             writeln!(io::stderr(), "Defaulting debug container name to {name}.")
                 .context("write to stderr")?;
             name
@@ -178,12 +174,4 @@ fn container(args: &DebugArgs, name: &str) -> EphemeralContainer {
         termination_message_policy: Some("File".to_owned()),
         ..EphemeralContainer::default()
     }
-}
-
-fn random_letters() -> Result<String> {
-    let mut bytes = [0; RANDOM_LETTERS];
-    let mut random = File::open("/dev/urandom").context("open /dev/urandom")?;
-    random.read_exact(&mut bytes).context("read /dev/urandom")?;
-    let letter = |byte: &u8| LETTERS.get(usize::from(*byte) % LETTERS.len()).copied().unwrap_or(b'x');
-    Ok(bytes.iter().map(letter).map(char::from).collect())
 }

@@ -17,7 +17,6 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use super::find;
 use crate::{
     shim::LAUNCHED,
     state::{Attempt, Root, read_json, write_json},
@@ -31,13 +30,8 @@ const NOT_RUN: u8 = 126;
 /// What to run, and where.
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
-    /// The pod
-    pod: String,
-    /// The container [default: the first]
-    #[arg(long, short)]
-    container: Option<String>,
     #[command(flatten)]
-    namespace: super::NamespaceArg,
+    of: super::ContainerArg,
     /// Pass stdin on
     #[arg(long, short = 'i')]
     stdin: bool,
@@ -51,10 +45,10 @@ pub(crate) struct ExecArgs {
 
 /// Runs it, and answers its exit code.
 pub(crate) fn run(root: &Root, args: &ExecArgs) -> Result<ExitCode> {
-    let found = find(root, &args.namespace.namespace, &args.pod)?;
-    let container = found.container(args.container.as_deref())?.name.clone();
+    let found = args.of.find(root)?;
+    let container = found.container(args.of.container.as_deref())?.name.clone();
     let Some(attempt) = found.running(&container)? else {
-        bail!("container {container} of pod {} is not running", args.pod);
+        bail!("container {container} of pod {} is not running", args.of.pod);
     };
     let with_terminal = args.tty && terminal::is_here();
     match launch(&attempt, args, with_terminal) {

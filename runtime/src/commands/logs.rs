@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use netns_fixtures::wait_until;
 
-use super::{Found, find};
+use super::Found;
 use crate::{
     log::{self, Reader},
     state::{Attempt, Root},
@@ -23,13 +23,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Whose output.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// The pod
-    pod: String,
-    /// The container [default: the first]
-    #[arg(long, short)]
-    container: Option<String>,
     #[command(flatten)]
-    namespace: super::NamespaceArg,
+    of: super::ContainerArg,
     /// Go on until the container ends
     #[arg(long, short)]
     follow: bool,
@@ -46,15 +41,15 @@ pub(crate) struct LogsArgs {
 
 /// Prints it.
 pub(crate) fn run(root: &Root, args: &LogsArgs) -> Result<ExitCode> {
-    let found = find(root, &args.namespace.namespace, &args.pod)?;
-    let container = found.container(args.container.as_deref())?.name.clone();
+    let found = args.of.find(root)?;
+    let container = found.container(args.of.container.as_deref())?.name.clone();
     let Some(record) = found.dir.container(&container)? else {
-        bail!("container {container} in pod {:?} is waiting to start", args.pod);
+        bail!("container {container} in pod {:?} is waiting to start", args.of.pod);
     };
     let number = if args.previous {
         let before = record.attempt.checked_sub(1);
         before.with_context(|| {
-            format!("previous terminated container {container} in pod {:?} not found", args.pod)
+            format!("previous terminated container {container} in pod {:?} not found", args.of.pod)
         })?
     } else {
         record.attempt
@@ -65,7 +60,7 @@ pub(crate) fn run(root: &Root, args: &LogsArgs) -> Result<ExitCode> {
         Some(count) => log::last(attempt.log(), |text| count == 0 || tail_start(text, count) > 0)?,
     };
     let Some((text, mut reader)) = opened else {
-        bail!("container {container} in pod {:?} is waiting to start", args.pod);
+        bail!("container {container} in pod {:?} is waiting to start", args.of.pod);
     };
     let skipped = args.tail.map_or(0, |tail| tail_start(&text, tail));
     let mut printer = Printer::new(args.timestamps);

@@ -168,6 +168,25 @@ pub(crate) struct NamespaceArg {
     pub(crate) namespace: String,
 }
 
+/// Which container, for the verbs that look into one.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerArg {
+    /// The pod
+    pub(crate) pod: String,
+    /// The container [default: the first]
+    #[arg(long, short)]
+    pub(crate) container: Option<String>,
+    #[command(flatten)]
+    namespace: NamespaceArg,
+}
+
+impl ContainerArg {
+    /// The pod.
+    pub(crate) fn find(&self, root: &Root) -> Result<Found> {
+        find(root, &self.namespace.namespace, &self.pod)
+    }
+}
+
 /// A pod that was asked for by name.
 #[derive(Debug)]
 pub(crate) struct Found {

@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use flatpod::letters;
 
 pub(crate) use file::{read_json, write, write_json};
 pub(crate) use lock::{Keeper, Lock};
@@ -60,13 +61,7 @@ impl Root {
     /// The cgroup, from the root of each hierarchy, that the cgroups of all pods are below. Each root
     /// directory has its own, so that two of them never meet.
     pub(crate) fn cgroup(&self) -> PathBuf {
-        // FNV-1a: stable from run to run, which the standard library's hasher does not promise.
-        let hash = self
-            .path
-            .as_os_str()
-            .as_encoded_bytes()
-            .iter()
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        let hash = letters::hash(self.path.as_os_str().as_encoded_bytes());
         PathBuf::from(format!("/flatpod-{hash:08x}"))
     }
 

@@ -6,13 +6,12 @@ use k8s_openapi::{
 };
 
 use super::Workload;
+use crate::letters;
 
 /// The label that tells the pods of a stateful set apart.
 pub(super) const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 /// The label that names the version of the template of a stateful or daemon set.
 pub(super) const REVISION_LABEL: &str = "controller-revision-hash";
-/// The letters and digits that make no words: `apimachinery/pkg/util/rand`.
-const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A pod as the template says, owned by `workload`. It has no name yet.
 pub(super) fn pod(workload: &Workload) -> Pod {
@@ -50,8 +49,5 @@ pub(super) fn label(metadata: &mut ObjectMeta, key: &str, value: &str) {
 /// What tells one version of a template from another, fit for names and labels.
 pub(super) fn hash(template: &PodTemplateSpec) -> String {
     let text = serde_json::to_vec(template).unwrap_or_default();
-    // FNV-1a: stable from run to run, which the standard library's hasher does not promise.
-    let hash =
-        text.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-    hash.to_string().bytes().map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])).collect()
+    letters::spell(letters::hash(&text).to_string().bytes().map(usize::from))
 }
