@@ -18,6 +18,20 @@ use nix::{
 /// For killed processes to leave a cgroup: the kernel is at it, but a busy machine takes its time.
 const LEAVE: Duration = Duration::from_secs(20);
 
+/// One period of the CPU quota in microseconds.
+pub(crate) const CPU_PERIOD: u64 = 100_000;
+
+/// What the processes of a cgroup may use together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The weight beside others, in the unit of version 1: 1024 for a CPU.
+    pub(crate) cpu_shares: u64,
+    /// Microseconds in each [`CPU_PERIOD`].
+    pub(crate) cpu_quota: Option<u64>,
+    /// Bytes.
+    pub(crate) memory: Option<u64>,
+}
+
 /// One cgroup: the same path in every hierarchy that has it.
 #[derive(Debug, Clone)]
 pub(crate) struct Cgroup {
@@ -29,6 +43,23 @@ impl Cgroup {
     pub(crate) fn at(path: &Path) -> Result<Self> {
         let below = path.strip_prefix("/").unwrap_or(path);
         Ok(Self { dirs: hierarchies()?.into_iter().map(|mount| mount.join(below)).collect() })
+    }
+
+    /// Makes it where there is something to limit, and sets the limits.
+    pub(crate) fn limit(path: &Path, limits: &Limits) -> Result<()> {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        for mount in hierarchies()? {
+            let dir = mount.join(below);
+            let settings = limits.settings(&mount);
+            if !settings.is_empty() {
+                fs::create_dir_all(&dir).with_context(|| format!("create cgroup {}", dir.display()))?;
+            }
+            for (file, value) in settings {
+                let file = dir.join(file);
+                fs::write(&file, &value).with_context(|| format!("write {value} to {}", file.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Every process in it and below.
@@ -67,6 +98,23 @@ impl Cgroup {
     /// Removes it with what is below. Its processes must have left; it may be gone already.
     pub(crate) fn remove(&self) -> Result<()> {
         self.dirs.iter().try_for_each(|dir| remove(dir))
+    }
+}
+
+impl Limits {
+    /// Files and values for the hierarchy of version 1 that is mounted there. Of version 2, what the launcher sets for
+    /// each container is all there is.
+    fn settings(&self, mount: &Path) -> Vec<(&'static str, String)> {
+        let mut settings = vec![];
+        if mount.join("cpu.shares").exists() {
+            settings.push(("cpu.shares", self.cpu_shares.to_string()));
+            settings.extend(self.cpu_quota.map(|_| ("cpu.cfs_period_us", CPU_PERIOD.to_string())));
+            settings.extend(self.cpu_quota.map(|quota| ("cpu.cfs_quota_us", quota.to_string())));
+        }
+        if mount.join("memory.limit_in_bytes").exists() {
+            settings.extend(self.memory.map(|bytes| ("memory.limit_in_bytes", bytes.to_string())));
+        }
+        settings
     }
 }
 

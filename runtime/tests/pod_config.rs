@@ -197,18 +197,22 @@ fn limits_are_the_kernels() {
     let ended = &status(&after, "eats")["state"]["terminated"];
     assert_eq!((ended["exitCode"].as_i64(), ended["reason"].as_str()), (Some(137), Some("OOMKilled")));
     assert!(status(&after, "c")["state"]["running"].is_object(), "the limit is the container's");
-    let of = |controller: &str, file: &str| {
+    let of = |controller: &str, above: &str, file: &str| {
         let text = std::fs::read_to_string(format!("/proc/{}/cgroup", lab.pid("p", "c"))).unwrap();
         let version_1 = text.lines().find_map(|line| line.split_once(&format!(":{controller}:")));
         let (_, path) = version_1.unwrap_or_else(|| panic!("no {controller} in {text}"));
-        std::fs::read_to_string(format!("/sys/fs/cgroup/{controller}{path}/{file}"))
+        std::fs::read_to_string(format!("/sys/fs/cgroup/{controller}{path}/{above}{file}"))
             .unwrap()
             .trim()
             .to_owned()
     };
-    assert_eq!(of("memory", "memory.limit_in_bytes"), (24 << 20).to_string());
-    assert_eq!(of("cpu", "cpu.cfs_quota_us"), "50000");
-    assert_eq!(of("cpu", "cpu.shares"), "256");
+    assert_eq!(of("memory", "", "memory.limit_in_bytes"), (24 << 20).to_string());
+    assert_eq!(of("cpu", "", "cpu.cfs_quota_us"), "50000");
+    assert_eq!(of("cpu", "", "cpu.shares"), "256");
+    // The pod's own, of both together.
+    assert_eq!(of("memory", "../", "memory.limit_in_bytes"), (48 << 20).to_string());
+    assert_eq!(of("cpu", "../", "cpu.cfs_quota_us"), "100000");
+    assert_eq!(of("cpu", "../", "cpu.shares"), "512");
 }
 
 #[test]

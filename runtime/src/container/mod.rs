@@ -3,6 +3,7 @@
 mod capability;
 mod environment;
 mod ephemeral;
+mod pod_limits;
 mod quantity;
 mod spec;
 mod user;
@@ -19,6 +20,7 @@ use crate::{
 };
 
 pub(crate) use ephemeral::{as_container, ephemeral};
+pub(crate) use pod_limits::pod_limits;
 pub(crate) use quantity::quantity;
 pub(crate) use spec::oci_spec;
 pub(crate) use volumes::{is_mount, mount_volumes, unmount_volumes};

@@ -9,6 +9,7 @@ use super::{
     quantity::{milli, quantity},
     user, volumes,
 };
+use crate::cgroup::CPU_PERIOD;
 
 /// Paths under which the kernel tells or lets do what is no container's business: containerd's lists.
 const MASKED: [&str; 11] = [
@@ -26,8 +27,7 @@ const MASKED: [&str; 11] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// One period of the CPU quota in microseconds, and the least quota that the kernel takes.
-const PERIOD: u64 = 100_000;
+/// The least quota of the CPU in microseconds that the kernel takes.
 const LEAST_QUOTA: u64 = 1000;
 /// The least share of the CPU that the kernel takes.
 const LEAST_SHARES: u64 = 2;
@@ -162,11 +162,10 @@ fn resources(wanted: Option<&ResourceRequirements>, privileged: bool) -> Result<
     };
     let (limit, request) = amount("cpu");
     let (limit, request) = (number(limit, milli)?, number(request, milli)?);
-    let shares = request.or(limit).unwrap_or(0) * 1024 / 1000;
-    cpu.insert("shares".to_owned(), json!(shares.max(LEAST_SHARES)));
+    cpu.insert("shares".to_owned(), json!(cpu_shares(request.or(limit).unwrap_or(0))));
     if let Some(limit) = limit {
-        cpu.insert("quota".to_owned(), json!((limit * PERIOD / 1000).max(LEAST_QUOTA)));
-        cpu.insert("period".to_owned(), json!(PERIOD));
+        cpu.insert("quota".to_owned(), json!(cpu_quota(limit)));
+        cpu.insert("period".to_owned(), json!(CPU_PERIOD));
     }
     if let Some(limit) = number(amount("memory").0, quantity)? {
         memory.insert("limit".to_owned(), json!(limit));
@@ -176,6 +175,16 @@ fn resources(wanted: Option<&ResourceRequirements>, privileged: bool) -> Result<
         all["memory"] = Value::Object(memory);
     }
     Ok(all)
+}
+
+/// The weight of so many thousandths of a CPU.
+pub(super) fn cpu_shares(milli: u64) -> u64 {
+    (milli * 1024 / 1000).max(LEAST_SHARES)
+}
+
+/// Microseconds of each period that so many thousandths of a CPU are.
+pub(super) fn cpu_quota(milli: u64) -> u64 {
+    (milli * CPU_PERIOD / 1000).max(LEAST_QUOTA)
 }
 
 /// No devices but those of the OCI specification, which the launcher adds; all for who is privileged.

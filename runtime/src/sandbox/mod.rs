@@ -15,8 +15,9 @@ use nix::{
 };
 
 use crate::{
+    cgroup::Cgroup,
     cni::{Attachment, Capabilities, Network},
-    container::is_mount,
+    container::{is_mount, pod_limits},
     state::{NodeRecord, PodDir, SandboxRecord},
 };
 
@@ -49,6 +50,9 @@ impl Sandbox<'_> {
         let hostname = files::hostname(self.pod, self.node);
         self.make_ipc_and_uts(&hostname)?;
         self.make_shm()?;
+        if let Some(spec) = self.spec() {
+            Cgroup::limit(self.cgroup, &pod_limits(spec)?).context("limit the pod")?;
+        }
         record.addresses = if self.uses_host_network() {
             self.node.addresses.clone()
         } else {
