@@ -54,12 +54,16 @@ pub(crate) fn run(root: &Root, args: &LogsArgs) -> Result<ExitCode> {
     } else {
         record.attempt
     };
-    let attempt = found.dir.attempt(&container, number);
-    let opened = match args.tail {
-        None => Reader::oldest(attempt.log())?.map(|reader| (vec![], reader)),
-        Some(count) => log::last(attempt.log(), |text| count == 0 || tail_start(text, count) > 0)?,
+    let open = |number| {
+        let attempt = found.dir.attempt(&container, number);
+        opened(&attempt, args.tail).map(|opened| opened.map(|(text, reader)| (attempt, number, text, reader)))
     };
-    let Some((text, mut reader)) = opened else {
+    // While a run is only being made, the one before is the newest that has said something.
+    let newest = match (open(number)?, number.checked_sub(1)) {
+        (None, Some(before)) if !args.previous => open(before)?,
+        (newest, _) => newest,
+    };
+    let Some((attempt, number, text, mut reader)) = newest else {
         bail!("container {container} in pod {:?} is waiting to start", args.of.pod);
     };
     let skipped = args.tail.map_or(0, |tail| tail_start(&text, tail));
@@ -70,6 +74,14 @@ pub(crate) fn run(root: &Root, args: &LogsArgs) -> Result<ExitCode> {
         follow(&found, &container, (attempt, number), (reader, printer))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The text from which on the last lines are to be looked for, and a reader of what comes after it.
+fn opened(attempt: &Attempt, tail: Option<usize>) -> Result<Option<(Vec<u8>, Reader)>> {
+    match tail {
+        None => Ok(Reader::oldest(attempt.log())?.map(|reader| (vec![], reader))),
+        Some(count) => log::last(attempt.log(), |text| count == 0 || tail_start(text, count) > 0),
+    }
 }
 
 /// Prints all that a run has written so far.

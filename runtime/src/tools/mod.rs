@@ -1,8 +1,11 @@
 //! The programs of the built-in image: small things to run in pods, to serve, to connect, to look and to fail.
 //! Names and answers are those of Kubernetes' own test image where it has them (agnhost).
 
+mod http;
 mod netexec;
+mod proxy;
 mod small;
+mod webserver;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -24,6 +27,12 @@ enum Tool {
     Netexec(netexec::NetexecArgs),
     /// Connect by TCP; say REFUSED, TIMEOUT or OTHER when that fails
     Connect(small::ConnectArgs),
+    /// Ask for a page by HTTP, and print it
+    Get(http::GetArgs),
+    /// Serve files by HTTP
+    TestWebserver(webserver::WebserverArgs),
+    /// Carry TCP connections from one address to another
+    Proxy(proxy::ProxyArgs),
     /// Print the own command line
     EntrypointTester {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -89,6 +98,9 @@ pub(crate) fn run(line: Vec<OsString>) -> Result<ExitCode> {
         Tool::Pause => small::pause(),
         Tool::Netexec(args) => netexec::run(&args),
         Tool::Connect(args) => small::connect(&args),
+        Tool::Get(args) => http::get(&args),
+        Tool::TestWebserver(args) => webserver::run(&args),
+        Tool::Proxy(args) => proxy::run(&args),
         Tool::EntrypointTester { .. } => small::command_line(),
         Tool::Ns => small::namespaces(),
         Tool::Echo { words } => small::say(&words.join(" ")),

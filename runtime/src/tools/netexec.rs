@@ -1,19 +1,18 @@
 //! A server that says who asked: enough HTTP for probes, browsers and curl, and the same by UDP.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::ExitCode,
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, Result};
 use clap::Args;
 use nix::sys::signal::{SigSet, Signal};
 
-/// A client that says nothing for so long is left.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::http;
 
 /// Where to serve.
 #[derive(Debug, Clone, Args)]
@@ -51,14 +50,14 @@ pub(super) fn run(args: &NetexecArgs) -> Result<ExitCode> {
         let unhealthy_after = args.unhealthy_after;
         thread::spawn(move || {
             // A client that goes away is no reason to end.
-            let _ = serve(stream, begun, unhealthy_after);
+            let _ = serve(&stream, begun, unhealthy_after);
         });
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The first process of a container has no default for signals: it ends by a handler or by force.
-fn end_when_asked() -> Result<()> {
+pub(super) fn end_when_asked() -> Result<()> {
     let watched: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     watched.thread_block().context("block signals")?;
     thread::spawn(move || {
@@ -69,24 +68,12 @@ fn end_when_asked() -> Result<()> {
     Ok(())
 }
 
-fn serve(mut stream: TcpStream, begun: Instant, unhealthy_after: f64) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn serve(stream: &TcpStream, begun: Instant, unhealthy_after: f64) -> io::Result<()> {
     let peer = stream.peer_addr()?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut first = String::new();
-    reader.read_line(&mut first)?;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
-            break;
-        }
-    }
-    let path = first.split(' ').nth(1).unwrap_or("/").to_owned();
+    let path = http::asked(stream)?;
     let context = Asked { peer, begun, unhealthy_after };
     let (status, body) = context.answer(&path);
-    let length = body.len();
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")?;
-    stream.flush()?;
+    http::answer(stream, status, body.as_bytes())?;
     if let Some(code) = exit_code(&path) {
         exit(code);
     }
