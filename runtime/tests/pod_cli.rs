@@ -117,3 +117,35 @@ fn pods_are_run_listed_and_removed_by_name() {
         serde_json::from_str(&lab.ok(&["get", "pods", "-o", "json"])).expect("JSON");
     assert_eq!(json["items"], serde_json::json!([]));
 }
+
+#[test]
+fn what_there_is_can_be_read_by_scripts() {
+    let lab = Lab::new();
+    lab.apply(&pod("sleep 1000"));
+    let seen = lab.wait_ready("p");
+    let ip = seen["status"]["podIP"].as_str().expect("an address");
+    assert_eq!(lab.ok(&["get", "pod", "p", "-o", "jsonpath={.status.podIP}"]), ip);
+    let template = r#"jsonpath={range .items[*]}{.metadata.name}{"\t"}{.spec.nodeName}{"\n"}{end}"#;
+    assert_eq!(lab.ok(&["get", "pods", "-o", template]), "p\tn1\n");
+    let row = lab.ok(&["get", "pods", "--no-headers"]);
+    assert!(row.starts_with("p ") && row.lines().count() == 1, "{row}");
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&lab.ok(&[&["get"], args, &["-o", "json"]].concat())).expect("JSON")
+    };
+    let node = json(&["node", "n1"]);
+    assert_eq!((&node["kind"], &node["status"]["conditions"][0]["status"]), (&"Node".into(), &"True".into()));
+    let events = json(&["events"]);
+    let started =
+        |event: &serde_json::Value| event["reason"] == "Started" && event["involvedObject"] == "pod/p";
+    assert!(events["items"].as_array().expect("a list").iter().any(started), "{events}");
+    assert_eq!(json(&["all"])["items"][0]["kind"], "Pod");
+    assert_eq!(lab.ok(&["get", "all", "-o", "name"]), "pod/p\n");
+    assert!(lab.ok(&["get", "all"]).contains("\npod/p "));
+    for (format, told) in [("jsonpath={.a", "no closing brace"), ("tabel", "it is one of wide")] {
+        let wrong = lab.flatpod(&["get", "pods", "-o", format]);
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(text(&wrong.stderr).contains(told), "{}", text(&wrong.stderr));
+    }
+    let unknown = lab.flatpod(&["get", "node", "n9"]);
+    assert!(text(&unknown.stderr).contains("there are: n1"), "{}", text(&unknown.stderr));
+}

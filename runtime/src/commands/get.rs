@@ -1,24 +1,28 @@
 //! `get`: what there is.
 
+mod events;
+mod format;
+mod nodes;
+
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use flatpod::{
     status,
     workload::{Kind, Selector},
 };
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
-use serde::Serialize;
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::{Found, find, watch, workloads::show};
 use crate::{observed::observed, state::Root, supervisor};
+use format::How;
+
+pub(super) use format::{Format, Shown, columns, values};
 
 /// What to show.
 #[derive(Debug, Clone, Args)]
@@ -38,18 +42,22 @@ pub(crate) struct GetArgs {
     /// Go on, and show every change of a pod as a line
     #[arg(long, short)]
     watch: bool,
-    /// More columns, or everything
-    #[arg(long, short, value_enum)]
-    pub(super) output: Option<Format>,
+    /// wide, yaml, json, name, or jsonpath=TEMPLATE [default: a table]
+    #[arg(long, short, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// Without the line that names the columns
+    #[arg(long)]
+    no_headers: bool,
 }
 
-/// How it is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    Wide,
-    Yaml,
-    Json,
-    Name,
+impl GetArgs {
+    pub(super) fn format(&self) -> &Format {
+        self.output.as_ref().unwrap_or(&Format::Table)
+    }
+
+    pub(super) fn is_wide(&self) -> bool {
+        matches!(self.output, Some(Format::Wide))
+    }
 }
 
 /// Shows it.
@@ -65,13 +73,15 @@ pub(crate) fn run(root: &Root, args: &GetArgs) -> Result<ExitCode> {
             other => bail!("only pods can be watched, not {other}"),
         };
     }
+    let alone = args.names.len() == 1 && args.kind != "all";
+    let how = How { format: args.format(), no_headers: args.no_headers, alone };
     let text = match args.kind.as_str() {
-        "pod" | "pods" | "po" => pods(root, &args)?,
-        "node" | "nodes" | "no" => nodes(root)?,
-        "event" | "events" | "ev" => events(root, &args)?,
-        "all" => format!("{}{}", prefixed(&pods(root, &args)?, "pod"), show::all(root, &args)?),
+        "pod" | "pods" | "po" => how.one(pods(root, &args)?)?,
+        "node" | "nodes" | "no" => how.one(nodes::nodes(root, &args)?)?,
+        "event" | "events" | "ev" => how.one(events::events(root, &args)?)?,
+        "all" => how.many(everything(root, &args)?)?,
         other => match Kind::named(other) {
-            Some(kind) => show::some(root, &args, kind)?,
+            Some(kind) => how.one(show::some(root, &args, kind)?)?,
             None => bail!(
                 "no kind {other:?} is known here: pods, nodes, events, all and the kinds of workloads are"
             ),
@@ -81,29 +91,21 @@ pub(crate) fn run(root: &Root, args: &GetArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A table whose names say what they are names of.
-pub(super) fn prefixed(table: &str, resource: &str) -> String {
-    let pad = " ".repeat(resource.len() + 1);
-    let line = |(index, line): (usize, &str)| match index {
-        0 => line.replacen("NAME", &format!("NAME{pad}"), 1) + "\n",
-        _ => format!("{resource}/{line}\n"),
-    };
-    table.lines().enumerate().map(line).collect()
+/// Pods, then workloads, one kind after the other.
+fn everything(root: &Root, args: &GetArgs) -> Result<Vec<Shown>> {
+    let mut all = vec![pods(root, args)?];
+    all.extend(show::all(root, args)?);
+    Ok(all)
 }
 
-fn pods(root: &Root, args: &GetArgs) -> Result<String> {
+fn pods(root: &Root, args: &GetArgs) -> Result<Shown> {
     let found = selected(root, args)?;
     let seen = found.into_iter().map(|one| observed(root, &one.dir, one.pod));
     let pods: Vec<Pod> = seen.filter_map(Result::transpose).collect::<Result<_>>()?;
     if pods.len() < args.names.len() {
         bail!("a pod has gone meanwhile; ask again");
     }
-    Ok(match args.output {
-        Some(Format::Json) => format!("{}\n", serde_json::to_string_pretty(&list(&pods, args)?)?),
-        Some(Format::Yaml) => serde_saphyr::to_string(&list(&pods, args)?).context("write YAML")?,
-        Some(Format::Name) => pods.iter().map(|pod| format!("pod/{}\n", name(pod))).collect(),
-        None | Some(Format::Wide) => table(&pods, args.output == Some(Format::Wide)),
-    })
+    Ok(Shown { resource: "pod".to_owned(), rows: rows(&pods, args.is_wide()), objects: values(&pods)? })
 }
 
 /// The pods that were asked for; an error when one that was named is not there.
@@ -136,20 +138,12 @@ pub(super) fn matching(root: &Root, args: &GetArgs) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// One object stands alone, several are a list.
-pub(super) fn list(objects: &[impl Serialize], args: &GetArgs) -> Result<Value> {
-    let mut items: Vec<Value> = objects.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
-    Ok(match args.names.len() {
-        1 => items.pop().unwrap_or_default(),
-        _ => json!({ "apiVersion": "v1", "kind": "List", "items": items }),
-    })
-}
-
 fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-pub(super) fn table(pods: &[Pod], wide: bool) -> String {
+/// The names of columns, then a row for each pod.
+pub(super) fn rows(pods: &[Pod], wide: bool) -> Vec<Vec<String>> {
     let names =
         ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"];
     let shown = if wide { names.len() } else { 5 };
@@ -171,59 +165,5 @@ pub(super) fn table(pods: &[Pod], wide: bool) -> String {
     };
     let mut rows = vec![names.iter().take(shown).map(|&name| name.to_owned()).collect()];
     rows.extend(pods.iter().map(row));
-    columns(&rows)
-}
-
-/// Cells in columns as wide as they need to be.
-pub(super) fn columns(rows: &[Vec<String>]) -> String {
-    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).filter_map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", cells.join("   ").trim_end())
-    };
-    rows.iter().map(line).collect()
-}
-
-fn nodes(root: &Root) -> Result<String> {
-    let pods: Vec<_> = root.pods()?.iter().filter_map(|dir| dir.manifest().ok()).collect();
-    let mut rows: Vec<Vec<String>> =
-        vec![["NAME", "STATUS", "INTERNAL-IP", "PODS", "CNI"].map(str::to_owned).to_vec()];
-    for name in root.nodes()? {
-        let node = root.node(&name).record()?;
-        let count = pods
-            .iter()
-            .filter(|pod| pod.spec.as_ref().and_then(|s| s.node_name.as_ref()) == Some(&name))
-            .count();
-        let address = node.addresses.first().map_or("<none>".to_owned(), ToString::to_string);
-        let dir = root.node(&name);
-        let state = if dir.failure()?.is_some() { "NotReady" } else { "Ready" };
-        let state = format!("{state}{}", if dir.is_leaving() { ",SchedulingDisabled" } else { "" });
-        rows.push(vec![name, state, address, count.to_string(), node.cni_conf_dir.display().to_string()]);
-    }
-    Ok(columns(&rows))
-}
-
-fn events(root: &Root, args: &GetArgs) -> Result<String> {
-    let mut rows: Vec<Vec<String>> =
-        vec![["AGE", "TYPE", "REASON", "OBJECT", "MESSAGE"].map(str::to_owned).to_vec()];
-    let mut sources: Vec<(String, PathBuf)> = vec![];
-    if args.names.is_empty() {
-        for stored in show::selected(root, args)? {
-            let workload = &stored.workload;
-            sources.push((workload.to_string(), root.workloads().events_file(workload)));
-        }
-    }
-    let pods = selected(root, args)?.into_iter();
-    sources.extend(pods.map(|found| (format!("pod/{}", name(&found.pod)), found.dir.file("events.jsonl"))));
-    for (object, file) in sources {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        for event in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            let field = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-            let time = field("time").parse().ok().map(Time);
-            let age = status::age(time.as_ref(), Timestamp::now());
-            rows.push(vec![age, field("type"), field("reason"), object.clone(), field("message")]);
-        }
-    }
-    Ok(columns(&rows))
+    rows
 }

@@ -25,15 +25,14 @@ const PERIOD: u16 = 200;
 
 /// Shows pods until nobody reads any more.
 pub(super) fn pods(root: &Root, args: &GetArgs) -> Result<ExitCode> {
-    let wide = match args.output {
-        None => false,
-        Some(Format::Wide) => true,
-        Some(_) => bail!("--watch goes with the table and with -o wide"),
-    };
+    if !matches!(args.format(), Format::Table | Format::Wide) {
+        bail!("--watch goes with the table and with -o wide");
+    }
+    let wide = args.is_wide();
     let mut known = as_seen(root, get::selected(root, args)?)?;
     let mut table: Vec<Pod> = known.values().cloned().collect();
     table.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    show(&get::table(&table, wide))?;
+    show(&get::columns(&get::rows(&table, wide)))?;
     while is_read()? {
         let present = as_seen(root, get::matching(root, args)?)?;
         // The last that was known of those who are gone.
@@ -41,7 +40,7 @@ pub(super) fn pods(root: &Root, args: &GetArgs) -> Result<ExitCode> {
         let changed = present.iter().filter(|(uid, pod)| known.get(*uid) != Some(pod)).map(|(_, pod)| pod);
         for pod in gone.chain(changed) {
             // As wide as the others need it.
-            let rows = get::table(&[&table, &[pod.clone()][..]].concat(), wide);
+            let rows = get::columns(&get::rows(&[&table, &[pod.clone()][..]].concat(), wide));
             show(&format!("{}\n", rows.lines().next_back().unwrap_or_default()))?;
         }
         known = present;

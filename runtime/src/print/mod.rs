@@ -1,7 +1,9 @@
 //! Tables and colours for people.
 
+mod jsonpath;
 mod style;
 mod table;
 
+pub(crate) use jsonpath::{Template, WrongTemplate};
 pub(crate) use style::Style;
 pub(crate) use table::table;

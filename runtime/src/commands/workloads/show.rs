@@ -1,6 +1,6 @@
 //! `get` for workloads: kubectl's columns, after `pkg/printers/internalversion/printers.go`.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use flatpod::{
     status::{age, human_duration},
     workload::{Kind, Workload},
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::find;
 use crate::{
-    commands::get::{Format, GetArgs, columns, list, prefixed},
+    commands::get::{GetArgs, Shown},
     state::{Root, Stored},
 };
 
@@ -26,7 +26,7 @@ const ORDER: [Kind; 6] = [
 ];
 
 /// The workloads of one kind, as it was asked for.
-pub(in crate::commands) fn some(root: &Root, args: &GetArgs, kind: Kind) -> Result<String> {
+pub(in crate::commands) fn some(root: &Root, args: &GetArgs, kind: Kind) -> Result<Shown> {
     let found: Vec<Stored> = match args.names.is_empty() {
         false => {
             let one = |name: &String| find(root, kind, &args.namespace.namespace, name);
@@ -34,33 +34,16 @@ pub(in crate::commands) fn some(root: &Root, args: &GetArgs, kind: Kind) -> Resu
         }
         true => selected(root, args)?.into_iter().filter(|one| one.workload.kind() == kind).collect(),
     };
-    Ok(match args.output {
-        None | Some(Format::Wide) => table(&found, kind, args.output == Some(Format::Wide)),
-        Some(Format::Name) => found.iter().map(|one| format!("{}\n", one.workload)).collect(),
-        Some(format) => {
-            let whole: Vec<Value> = found.iter().map(whole).collect::<Result<_>>()?;
-            let list = list(&whole, args)?;
-            match format {
-                Format::Yaml => serde_saphyr::to_string(&list).context("write YAML")?,
-                _ => format!("{}\n", serde_json::to_string_pretty(&list)?),
-            }
-        }
-    })
+    shown(&found, kind, args.is_wide())
 }
 
-/// All workloads, one table for each kind.
-pub(in crate::commands) fn all(root: &Root, args: &GetArgs) -> Result<String> {
+/// All workloads, kind by kind.
+pub(in crate::commands) fn all(root: &Root, args: &GetArgs) -> Result<Vec<Shown>> {
     let found = selected(root, args)?;
-    let mut text = String::new();
-    for kind in ORDER {
-        let some: Vec<Stored> = found.iter().filter(|one| one.workload.kind() == kind).cloned().collect();
-        if !some.is_empty() {
-            let table = table(&some, kind, args.output == Some(Format::Wide));
-            text.push('\n');
-            text.push_str(&prefixed(&table, kind.resource()));
-        }
-    }
-    Ok(text)
+    let of = |kind: Kind| found.iter().filter(|one| one.workload.kind() == kind).cloned().collect::<Vec<_>>();
+    let kinds = ORDER.map(|kind| (kind, of(kind)));
+    let some = kinds.into_iter().filter(|(_, some)| !some.is_empty());
+    some.map(|(kind, some)| shown(&some, kind, args.is_wide())).collect()
 }
 
 /// The workloads of the namespace that have the labels.
@@ -73,11 +56,12 @@ pub(in crate::commands) fn selected(root: &Root, args: &GetArgs) -> Result<Vec<S
     Ok(found)
 }
 
-fn table(found: &[Stored], kind: Kind, wide: bool) -> String {
+fn shown(found: &[Stored], kind: Kind, wide: bool) -> Result<Shown> {
     let now = Timestamp::now();
     let mut rows = vec![head(kind, wide)];
     rows.extend(found.iter().map(|one| row(one, wide, now)));
-    columns(&rows)
+    let objects = found.iter().map(whole).collect::<Result<_>>()?;
+    Ok(Shown { resource: kind.resource().to_owned(), rows, objects })
 }
 
 /// The whole object, with status.
