@@ -5,6 +5,7 @@ mod lab;
 mod terminal;
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::fd::AsFd,
     process::{Child, Stdio},
@@ -121,7 +122,7 @@ fn a_terminal_is_led_through_and_left_as_it_is() {
     screen.ask("busybox stty size", "40 111");
     // Ctrl-C is the container's.
     screen.enter("sleep 1000\r");
-    // Pressed again until the shell has made way for the command.
+    wait_until("the command to have the terminal", SOON, || has_a_job(pid).then_some(())).expect("a job");
     screen.ask("\x03echo still\"\"here", "stillhere");
     screen.enter("\x10\x11");
     screen.until("Session ended, resume using 'flatpod attach p -c c -n default -i -t'");
@@ -132,6 +133,18 @@ fn a_terminal_is_led_through_and_left_as_it_is() {
     again.enter("exit 4\r");
     assert_eq!(again.end(), Some(4));
     assert!(lab.logs("p", "c").contains("stillhere"), "{}", lab.logs("p", "c"));
+}
+
+/// Whether a child of this shell is what the keys of its terminal are for (proc(5): process group 5, that of the
+/// terminal 8).
+fn has_a_job(shell: i32) -> bool {
+    let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap_or_default();
+    let mut children = children.split_whitespace();
+    children.any(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        fields.get(2).is_some() && fields.get(2) == fields.get(5)
+    })
 }
 
 #[test]
