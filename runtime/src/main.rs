@@ -23,6 +23,7 @@ mod print;
 mod probe;
 mod sandbox;
 mod shim;
+mod signals;
 mod socket;
 mod state;
 mod supervisor;

@@ -215,6 +215,30 @@ fn limits_are_the_kernels() {
     assert_eq!(of("cpu", "../", "cpu.shares"), "512");
 }
 
+/// Whoever starts flatpod: nohup ignores SIGHUP, shells have their background jobs ignore SIGINT.
+#[test]
+fn signals_are_as_the_kernel_has_them_at_first() {
+    let lab = Lab::new();
+    let ignoring = |args: &[&str]| {
+        let mut sh = std::process::Command::new("sh");
+        sh.args(["-c", "trap '' INT QUIT HUP PIPE USR1; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_flatpod")]);
+        let output = sh.args(args).env("FLATPOD_ROOT", lab.root()).output().unwrap();
+        assert!(output.status.success(), "{}", lab::text(&output.stderr));
+        lab::text(&output.stdout)
+    };
+    let file = lab.path().join("p.yaml");
+    std::fs::write(&file, pod(&format!("{{name: c, {SLEEP}}}"), "")).unwrap();
+    ignoring(&["apply", "-f", file.to_str().unwrap()]);
+    lab.wait_ready("p");
+    let executed = ignoring(&["exec", "p", "--", "cat", "/proc/self/status"]);
+    // Those with names: the C library keeps 32 and 33 to itself, and whoever started the test may ignore them.
+    let named = |bits: &str| u64::from_str_radix(bits, 16).unwrap() & ((1 << 31) - 1);
+    for key in ["SigIgn:", "SigBlk:"] {
+        let of_exec = executed.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim();
+        assert_eq!((named(&proc_status(&lab, "c", key)), named(of_exec)), (0, 0), "{key}");
+    }
+}
+
 #[test]
 fn last_words_are_told() {
     let lab = Lab::new();

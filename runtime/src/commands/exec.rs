@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     shim::LAUNCHED,
+    signals::as_at_first,
     state::{Attempt, Root, read_json, write_json},
     terminal::{self, Console, Near, Outer},
 };
@@ -88,7 +89,7 @@ fn launch(attempt: &Attempt, args: &ExecArgs, with_terminal: bool) -> Result<(Pi
             .with_stderr(io::stderr().as_fd().try_clone_to_owned().context("pass stderr on")?);
     }
     let tenant = builder.as_tenant().with_process(Some(process.file.clone())).with_detach(true);
-    let pid = tenant.build().map_err(|e| anyhow!(crate::shim::root_cause(&e)))?;
+    let pid = as_at_first(|| tenant.build()).map_err(|e| anyhow!(crate::shim::root_cause(&e)))?;
     let console = console.map(Console::accept).transpose()?;
     Ok((Pid::from_raw(pid.as_raw()), console))
 }

@@ -34,6 +34,7 @@ use crate::{
     cgroup::Cgroup,
     log::Limits,
     sandbox::pin,
+    signals::as_at_first,
     state::{Attempt, ExitRecord, Keeper, ProcessId, StartRecord, read_json, write_json},
     terminal::Console,
 };
@@ -169,8 +170,8 @@ fn start(attempt: &Attempt, order: &Order) -> Result<Run> {
 
 /// Makes the container, up to the point where its program is to be started.
 fn build(builder: ContainerBuilder, attempt: &Attempt) -> Result<Container> {
-    let built = builder.validate_id()?.as_init(attempt.path()).with_systemd(false).with_detach(true).build();
-    built.map_err(|e| anyhow!(root_cause(&e)))
+    let init = builder.validate_id()?.as_init(attempt.path()).with_systemd(false).with_detach(true);
+    as_at_first(|| init.build()).map_err(|e| anyhow!(root_cause(&e)))
 }
 
 /// Mounts the PID namespace of `target` where the configuration says. The mount is ours alone and goes with us.
