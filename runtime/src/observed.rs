@@ -2,6 +2,7 @@
 //! its node cannot be reached.
 
 use anyhow::Result;
+use flatpod::{status::is_over, workload::node};
 use k8s_openapi::{
     api::core::v1::{Pod, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
@@ -19,8 +20,7 @@ pub(crate) fn observed(root: &Root, dir: &PodDir, mut pod: Pod) -> Result<Option
     } else if let Some(since) = dir.eviction()? {
         pod.metadata.deletion_timestamp = Some(Time(since));
     }
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-    let is_over = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let node = node(&pod).to_owned();
     if root.node(&node).failure()?.is_some() && !pod.status.as_ref().is_some_and(is_over) {
         lose(pod.status.get_or_insert_default(), &node);
     }

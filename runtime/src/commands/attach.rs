@@ -45,8 +45,7 @@ pub(crate) struct AttachArgs {
 pub(crate) fn run(root: &Root, args: &AttachArgs) -> Result<ExitCode> {
     let found = args.of.find(root)?;
     let container = found.container(args.of.container.as_deref())?;
-    let phase = found.dir.status()?.and_then(|status| status.phase).unwrap_or_default();
-    if ["Succeeded", "Failed"].contains(&phase.as_str()) {
+    if let Some(phase) = found.last_phase()? {
         bail!("cannot attach a container in a completed pod; current phase is {phase}");
     }
     let name = &container.name;

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use flatpod::workload;
 use netns_fixtures::NetNs;
 use serde::Serialize;
 
@@ -99,8 +100,7 @@ fn subject(root: &Root, namespace: &str, name: &str) -> Result<Subject> {
     let Some(sandbox) = sandbox else {
         bail!("pod {name} has no sandbox: it is over, or not made yet (flatpod get pod {name})");
     };
-    let node = found.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
-    let node = supervisor::node_of(root, node)?;
+    let node = supervisor::node_of(root, workload::node(&found.pod))?;
     let net = NetNs::open(found.dir.file("net")).context("open the pod's network namespace")?;
     Ok(Subject { name, found, node, net, addresses: sandbox.addresses, sandbox: sandbox.id })
 }

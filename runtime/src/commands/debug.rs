@@ -120,8 +120,7 @@ pub(crate) fn run(root: &Root, args: &DebugArgs) -> Result<ExitCode> {
 }
 
 fn refuse_what_is_over(found: &Found, name: &str) -> Result<()> {
-    let phase = found.dir.status()?.and_then(|status| status.phase);
-    if let Some(phase) = phase.filter(|phase| ["Succeeded", "Failed"].contains(&phase.as_str())) {
+    if let Some(phase) = found.last_phase()? {
         bail!("cannot add a container to a completed pod; current phase of {name} is {phase}");
     }
     if found.dir.deletion()?.is_some() {

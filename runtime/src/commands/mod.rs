@@ -21,7 +21,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use flatpod::{manifest::NAMESPACE, workload::Kind};
+use flatpod::{manifest::NAMESPACE, status::is_over, workload::Kind};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
@@ -227,6 +227,11 @@ impl Found {
             bail!("pod {name} has no containers");
         }
         Ok(all.swap_remove(at))
+    }
+
+    /// The phase in which the pod has ended, if it has.
+    pub(crate) fn last_phase(&self) -> Result<Option<String>> {
+        Ok(self.dir.status()?.filter(is_over).and_then(|status| status.phase))
     }
 
     /// The present run of a container, if it runs.

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use flatpod::workload;
 use netns_fixtures::NetNs;
 
 use super::{Found, delete, up};
@@ -179,9 +180,7 @@ fn remove(root: &Root, name: &str, force: bool) -> Result<()> {
 
 fn pods_on(root: &Root, node: &str) -> Result<Vec<Found>> {
     let all = root.pods()?.into_iter().filter_map(|dir| dir.manifest().ok().map(|pod| Found { dir, pod }));
-    let is_there =
-        |one: &Found| one.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
-    Ok(all.filter(is_there).collect())
+    Ok(all.filter(|one| workload::node(&one.pod) == node).collect())
 }
 
 /// Deletes everything, workloads first: they would replace their pods.

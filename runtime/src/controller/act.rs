@@ -1,7 +1,7 @@
 //! Doing what was decided.
 
 use anyhow::{Context, Result, bail};
-use flatpod::workload::{Action, Workload, owner, reference};
+use flatpod::workload::{Action, Workload, node, owner, reference};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -57,8 +57,7 @@ fn act(root: &Root, workload: &Workload, action: Action) -> Result<Option<Told>>
         Action::Delete(uid) => {
             let dir = root.pod(&uid);
             let Ok(pod) = dir.manifest() else { return Ok(None) };
-            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-            if root.node(&node).failure()?.is_some() {
+            if root.node(node(&pod)).failure()?.is_some() {
                 // Its node does not hear of it before it can be reached.
                 dir.put_eviction(Timestamp::now())?;
             } else {

@@ -3,7 +3,7 @@
 //! are nobody's concern.
 
 use anyhow::Result;
-use flatpod::workload::{Kind, is_active, owner};
+use flatpod::workload::{self, Kind, is_active, owner};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
@@ -21,7 +21,7 @@ pub(super) fn turn(root: &Root, seen: &Snapshot) -> Result<bool> {
     let mut acted = false;
     for pod in &seen.pods {
         let Some(dir) = seen.dir(pod) else { continue };
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        let node = workload::node(pod);
         match root.node(node).failure()? {
             Some(since) if is_active(pod) && is_replaced(seen, pod) => {
                 acted |= evict(root, (dir, pod), (node, since))?;

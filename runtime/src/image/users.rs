@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Result;
+use flatpod::status::is_over;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{Image, Reference};
@@ -33,8 +34,7 @@ pub(crate) fn pods_with(root: &Root, image: &Image) -> Result<Vec<String>> {
     for dir in root.pods()? {
         // One that goes meanwhile uses nothing.
         let Ok(pod) = dir.manifest() else { continue };
-        let phase = dir.status()?.and_then(|status| status.phase);
-        if matches!(phase.as_deref(), Some("Succeeded" | "Failed")) || !names(&pod, image) {
+        if dir.status()?.as_ref().is_some_and(is_over) || !names(&pod, image) {
             continue;
         }
         let name = |part: &Option<String>| part.clone().unwrap_or_default();

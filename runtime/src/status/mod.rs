@@ -10,7 +10,7 @@ mod phase;
 mod qos;
 mod restart;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec, PodStatus};
 
 pub use age::{age, human_duration};
 pub use column::{PodColumns, columns};
@@ -34,6 +34,12 @@ pub fn role(spec: &PodSpec, name: &str) -> Option<Role> {
 #[must_use]
 pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Whether a pod has ended by itself, for good.
+#[must_use]
+pub fn is_over(status: &PodStatus) -> bool {
+    status.phase.as_deref().and_then(Phase::named).is_some_and(Phase::is_terminal)
 }
 
 fn init_containers(spec: &PodSpec) -> &[Container] {

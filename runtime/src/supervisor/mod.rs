@@ -111,8 +111,7 @@ pub(crate) fn run(root: &Root, args: &SuperviseArgs) -> Result<ExitCode> {
 
 /// Whether there is nothing to do for a pod any more.
 pub(crate) fn is_over(dir: &PodDir) -> Result<bool> {
-    let phase = dir.status()?.and_then(|status| status.phase);
-    let over = matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
+    let over = dir.status()?.as_ref().is_some_and(flatpod::status::is_over);
     Ok(over && dir.sandbox()?.is_none() && dir.deletion()?.is_none())
 }
 

@@ -38,7 +38,7 @@ pub(super) fn phase(pod: &Pod) -> &str {
 
 /// Whether the pod has ended by itself.
 pub(super) fn is_over(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
+    pod.status.as_ref().is_some_and(crate::status::is_over)
 }
 
 /// Whether the pod has been ready for long enough.
@@ -56,7 +56,9 @@ pub(super) fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-pub(super) fn node(pod: &Pod) -> &str {
+/// The node that the pod is on; empty before it is on one.
+#[must_use]
+pub fn node(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
 }
 

@@ -22,7 +22,7 @@ use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use serde_json::Value as Json;
 
 pub use kind::Kind;
-pub use member::{is_active, owner};
+pub use member::{is_active, node, owner};
 pub use object::{Spec, Workload, WorkloadError};
 pub use rollout::{Rollout, rollout};
 pub use selector::{Selector, SelectorError, is_selected};

@@ -1,6 +1,7 @@
 //! The nodes: kubectl's columns as far as there is something to tell, and what is special here.
 
 use anyhow::{Result, bail};
+use flatpod::workload;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -23,8 +24,7 @@ pub(super) fn nodes(root: &Root, args: &GetArgs) -> Result<Shown> {
     for name in known.iter().filter(|name| args.names.is_empty() || args.names.contains(name)) {
         let dir = root.node(name);
         let node = dir.record()?;
-        let on_it = |pod: &&Pod| pod.spec.as_ref().and_then(|s| s.node_name.as_ref()) == Some(name);
-        let count = pods.iter().filter(on_it).count();
+        let count = pods.iter().filter(|pod| workload::node(pod) == name).count();
         let (reachable, leaving) = (dir.failure()?.is_none(), dir.is_leaving());
         let address = node.addresses.first().map_or("<none>".to_owned(), ToString::to_string);
         let state = if reachable { "Ready" } else { "NotReady" };
