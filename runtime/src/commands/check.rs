@@ -10,13 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use flatpod::workload;
 use netns_fixtures::NetNs;
 use serde::Serialize;
 
 use super::{Found, NamespaceArg, find, get::columns};
 use crate::{
+    cli::Output,
     cni::Network,
     print::Style,
     state::{NodeRecord, Root},
@@ -33,14 +34,8 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     namespace: NamespaceArg,
     /// How the proofs are printed
-    #[arg(long, short, value_enum, default_value_t = Format::Table)]
-    output: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
 /// One claim, whether it holds, and what shows it.
@@ -126,9 +121,9 @@ fn network(subject: &Subject) -> Proof {
     Proof::of(&subject.name, claim, Network::of(&subject.node).check(&subject.sandbox).map(|()| addresses))
 }
 
-fn show(proofs: &[Proof], format: Format) -> Result<()> {
+fn show(proofs: &[Proof], output: Output) -> Result<()> {
     let mut out = io::stdout().lock();
-    if format == Format::Json {
+    if output == Output::Json {
         serde_json::to_writer_pretty(&mut out, proofs).context("write to stdout")?;
         return writeln!(out).context("write to stdout");
     }

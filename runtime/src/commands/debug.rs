@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use flatpod::manifest::dns_label;
-use k8s_openapi::api::core::v1::{Capabilities, EnvVar, EphemeralContainer, Pod, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{Capabilities, EphemeralContainer, Pod, PodSpec, SecurityContext};
 
-use super::{Found, attach, find};
+use super::{Found, OwnContainerArgs, attach, find};
 use crate::{
     admission::generated_name,
     container::{TERMINATION_LOG, ephemeral},
@@ -35,22 +35,12 @@ pub(crate) struct DebugArgs {
     /// The name of the new container [default: debugger- and five letters]
     #[arg(long, short)]
     container: Option<String>,
-    /// Variables, as NAME=VALUE
-    #[arg(long)]
-    env: Vec<String>,
+    #[command(flatten)]
+    own: OwnContainerArgs,
     /// What it may do: general can look into processes of other users, netadmin change the pod's network, sysadmin
     /// everything, restricted nothing that needs a right
     #[arg(long, value_enum, default_value_t = Profile::General)]
     profile: Profile,
-    /// Keep stdin open, and attach
-    #[arg(long, short = 'i')]
-    stdin: bool,
-    /// Give it a terminal
-    #[arg(long, short)]
-    tty: bool,
-    /// Attach to it [default: when its stdin is open]
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    attach: Option<bool>,
     /// The command [default: the image's]
     #[arg(last = true)]
     command: Vec<String>,
@@ -112,7 +102,7 @@ pub(crate) fn run(root: &Root, args: &DebugArgs) -> Result<ExitCode> {
     }
     let pod = found.dir.change_manifest(|pod| add(pod, args, &name))?;
     supervisor::ensure(root, &found.dir)?;
-    if !args.attach.unwrap_or(args.stdin) {
+    if !args.own.is_attached() {
         return Ok(ExitCode::SUCCESS);
     }
     let found = Found { pod, ..found };
@@ -154,20 +144,15 @@ fn own_names(spec: &PodSpec) -> Vec<&str> {
 }
 
 fn container(args: &DebugArgs, name: &str) -> EphemeralContainer {
-    let variable = |text: &String| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() }
-    };
-    let given = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
     EphemeralContainer {
         name: name.to_owned(),
         image: Some(args.image.clone()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
-        command: given(&args.command),
-        env: (!args.env.is_empty()).then(|| args.env.iter().map(variable).collect()),
+        command: Some(args.command.clone()).filter(|command| !command.is_empty()),
+        env: Some(args.own.variables()).filter(|all| !all.is_empty()),
         target_container_name: args.target.clone(),
-        stdin: args.stdin.then_some(true),
-        tty: args.tty.then_some(true),
+        stdin: args.own.stdin.then_some(true),
+        tty: args.own.tty.then_some(true),
         security_context: Some(args.profile.security_context()),
         termination_message_path: Some(TERMINATION_LOG.to_owned()),
         termination_message_policy: Some("File".to_owned()),

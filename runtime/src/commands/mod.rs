@@ -22,7 +22,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use flatpod::{manifest::NAMESPACE, status::is_over, workload::Kind};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 
 use crate::{
     container::{as_container, ephemeral},
@@ -166,6 +166,39 @@ pub(crate) struct NamespaceArg {
     /// The pod's namespace
     #[arg(long, short, default_value = NAMESPACE)]
     pub(crate) namespace: String,
+}
+
+/// What a container that a command makes has beside its image.
+#[derive(Debug, Args)]
+pub(crate) struct OwnContainerArgs {
+    /// Variables, as NAME=VALUE
+    #[arg(long)]
+    env: Vec<String>,
+    /// Keep stdin open, and attach
+    #[arg(long, short = 'i')]
+    pub(crate) stdin: bool,
+    /// Give it a terminal
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    /// Attach to it [default: when its stdin is open]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    attach: Option<bool>,
+}
+
+impl OwnContainerArgs {
+    /// Whether the command stays attached to it.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attach.unwrap_or(self.stdin)
+    }
+
+    /// Its variables.
+    pub(crate) fn variables(&self) -> Vec<EnvVar> {
+        let variable = |text: &String| {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() }
+        };
+        self.env.iter().map(variable).collect()
+    }
 }
 
 /// Which container, for the verbs that look into one.

@@ -6,11 +6,11 @@ use anyhow::{Result, bail};
 use clap::Args;
 use flatpod::manifest::NAMESPACE;
 use k8s_openapi::{
-    api::core::v1::{Container, EnvVar, Pod, PodSpec},
+    api::core::v1::{Container, Pod, PodSpec},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{apply, attach, delete, find};
+use super::{OwnContainerArgs, apply, attach, delete, find};
 use crate::state::Root;
 
 /// What to run.
@@ -30,18 +30,8 @@ pub(crate) struct RunArgs {
     /// Always, OnFailure or Never
     #[arg(long, default_value = "Always")]
     restart: String,
-    /// Variables, as NAME=VALUE
-    #[arg(long)]
-    env: Vec<String>,
-    /// Keep stdin open, and attach
-    #[arg(long, short = 'i')]
-    stdin: bool,
-    /// Give it a terminal
-    #[arg(long, short)]
-    tty: bool,
-    /// Attach to it [default: when its stdin is open]
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    attach: Option<bool>,
+    #[command(flatten)]
+    own: OwnContainerArgs,
     /// Delete the pod after attaching to it
     #[arg(long)]
     rm: bool,
@@ -55,7 +45,7 @@ pub(crate) struct RunArgs {
 
 /// Runs it.
 pub(crate) fn run(root: &Root, args: &RunArgs) -> Result<ExitCode> {
-    let attached = args.attach.unwrap_or(args.stdin);
+    let attached = args.own.is_attached();
     if args.rm && !attached {
         bail!("--rm should only be used for attached containers: say -i or --attach as well");
     }
@@ -79,10 +69,6 @@ pub(crate) fn run(root: &Root, args: &RunArgs) -> Result<ExitCode> {
 }
 
 fn pod(args: &RunArgs) -> Pod {
-    let split = |text: &String| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() }
-    };
     let line = (!args.args.is_empty()).then(|| args.args.clone());
     let (command, arguments) = if args.command { (line, None) } else { (None, line) };
     let container = Container {
@@ -90,10 +76,10 @@ fn pod(args: &RunArgs) -> Pod {
         image: Some(args.image.clone()),
         command,
         args: arguments,
-        env: Some(args.env.iter().map(split).collect()),
-        stdin: args.stdin.then_some(true),
-        stdin_once: args.stdin.then_some(true),
-        tty: args.tty.then_some(true),
+        env: Some(args.own.variables()),
+        stdin: args.own.stdin.then_some(true),
+        stdin_once: args.own.stdin.then_some(true),
+        tty: args.own.tty.then_some(true),
         ..Container::default()
     };
     let spec = PodSpec {

@@ -6,9 +6,6 @@ use anyhow::{Context, Result};
 
 use super::{Proof, Subject};
 
-/// Shared by all containers of a pod.
-const SHARED: [&str; 3] = ["net", "ipc", "uts"];
-
 /// A running container.
 struct Running {
     name: String,
@@ -19,8 +16,11 @@ pub(super) fn proofs(subject: &Subject) -> Result<Vec<Proof>> {
     let running = running(subject)?;
     let spec = subject.found.pod.spec.clone().unwrap_or_default();
     let one_pid = spec.share_process_namespace == Some(true);
-    let (shared, own): (&[&str], &[&str]) =
-        if one_pid { (&["net", "ipc", "uts", "pid"], &["mnt"]) } else { (&SHARED, &["mnt", "pid"]) };
+    let (shared, own): (&[&str], &[&str]) = if one_pid {
+        (&["net", "ipc", "uts", "pid"], &["mnt"])
+    } else {
+        (&["net", "ipc", "uts"], &["mnt", "pid"])
+    };
     let names = running.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
     let same = shared.iter().map(|kind| shared_by_all(kind, &running)).collect::<Result<Vec<_>>>();
     let apart = own.iter().map(|kind| own_of_each(kind, &running)).collect::<Result<Vec<_>>>();
@@ -35,9 +35,8 @@ fn running(subject: &Subject) -> Result<Vec<Running>> {
     let spec = subject.found.pod.spec.clone().unwrap_or_default();
     let mut running = vec![];
     for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
-        let Some(record) = subject.found.dir.container(&container.name)? else { continue };
-        let attempt = subject.found.dir.attempt(&container.name, record.attempt);
-        if let (Some(started), None) = (attempt.started()?, attempt.ended()?) {
+        let Some(attempt) = subject.found.running(&container.name)? else { continue };
+        if let Some(started) = attempt.started()? {
             running.push(Running { name: container.name.clone(), pid: started.init.pid });
         }
     }

@@ -9,10 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::node::say;
 use crate::{
+    cli::Output,
     image::{Image, ImageConfig, Reference, Source, Store, mounted, pods_with},
     state::Root,
 };
@@ -64,13 +65,6 @@ pub(crate) enum ImageVerb {
         #[arg(long, short)]
         force: bool,
     },
-}
-
-/// How a list is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    Table,
-    Json,
 }
 
 /// What to load.

@@ -7,8 +7,7 @@ use flatpod::status::human_duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Output;
-use crate::{commands::get::columns, image::Image};
+use crate::{cli::Output, commands::get::columns, image::Image};
 
 /// Every image.
 pub(super) fn list(images: &[Image], output: Output) -> Result<()> {
