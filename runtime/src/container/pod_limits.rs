@@ -5,30 +5,22 @@ use flatpod::status::is_sidecar;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::{
-    quantity::{milli, quantity},
+    quantity::{List, cpu_request, listed, milli, quantity},
     spec::{cpu_quota, cpu_shares},
 };
 use crate::cgroup::Limits;
 
 /// The limits of the pod's cgroup: time of the CPU and memory only where every container has a limit.
 pub(crate) fn pod_limits(spec: &PodSpec) -> Result<Limits> {
-    let request = |container: &Container| {
-        let of = |list: Asked| number(container, list, "cpu", milli);
-        Ok(of(Asked::Request)?.or(of(Asked::Limit)?))
+    let request = |container: &Container| cpu_request(container.resources.as_ref());
+    let limit = |name, parse: fn(&str) -> Option<u64>| {
+        move |container: &Container| listed(container.resources.as_ref(), List::Limits, name, parse)
     };
-    let cpu = |container: &Container| number(container, Asked::Limit, "cpu", milli);
-    let memory = |container: &Container| number(container, Asked::Limit, "memory", quantity);
     Ok(Limits {
         cpu_shares: cpu_shares(total(spec, request)?.amount),
-        cpu_quota: total(spec, cpu)?.if_all().map(cpu_quota),
-        memory: total(spec, memory)?.if_all(),
+        cpu_quota: total(spec, limit("cpu", milli))?.if_all().map(cpu_quota),
+        memory: total(spec, limit("memory", quantity))?.if_all(),
     })
-}
-
-#[derive(Clone, Copy)]
-enum Asked {
-    Request,
-    Limit,
 }
 
 /// The most that is needed at once, and whether every container says what it needs.
@@ -45,9 +37,10 @@ impl Total {
 
 /// Apps and sidecars run together; an init container with the sidecars before it.
 fn total(spec: &PodSpec, of: impl Fn(&Container) -> Result<Option<u64>>) -> Result<Total> {
+    let told = |one: &Container| format!("container {}", one.name);
     let (mut sidecars, mut most, mut all) = (0, 0, true);
     for init in spec.init_containers.iter().flatten() {
-        let amount = of(init)?;
+        let amount = of(init).with_context(|| told(init))?;
         all &= amount.is_some();
         let amount = amount.unwrap_or(0);
         most = most.max(sidecars + amount);
@@ -55,27 +48,11 @@ fn total(spec: &PodSpec, of: impl Fn(&Container) -> Result<Option<u64>>) -> Resu
     }
     let mut apps = 0;
     for app in &spec.containers {
-        let amount = of(app)?;
+        let amount = of(app).with_context(|| told(app))?;
         all &= amount.is_some();
         apps += amount.unwrap_or(0);
     }
     Ok(Total { amount: most.max(apps + sidecars), all })
-}
-
-fn number(
-    container: &Container,
-    list: Asked,
-    name: &str,
-    parse: fn(&str) -> Option<u64>,
-) -> Result<Option<u64>> {
-    let resources = container.resources.as_ref();
-    let list = resources.and_then(|all| match list {
-        Asked::Request => all.requests.as_ref(),
-        Asked::Limit => all.limits.as_ref(),
-    });
-    let found = list.and_then(|list| list.get(name));
-    let told = |text: &str| format!("container {}: {name} is {text:?}, which is no quantity", container.name);
-    found.map(|found| parse(&found.0).with_context(|| told(&found.0))).transpose()
 }
 
 #[cfg(test)]

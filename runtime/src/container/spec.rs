@@ -1,12 +1,12 @@
 //! The OCI runtime configuration of a container (`config.json` of the OCI runtime specification 1.0).
 
 use anyhow::{Result, bail};
-use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::api::resource::Quantity};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde_json::{Map, Value, json};
 
 use super::{
     Making, capability, environment,
-    quantity::{milli, quantity},
+    quantity::{List, cpu_request, listed, milli, quantity},
     user, volumes,
 };
 use crate::cgroup::CPU_PERIOD;
@@ -148,26 +148,12 @@ fn mounts(making: &Making<'_>, read_only: bool, privileged: bool) -> Result<Vec<
 fn resources(wanted: Option<&ResourceRequirements>, privileged: bool) -> Result<Value> {
     let mut cpu = Map::new();
     let mut memory = Map::new();
-    let amount = |name: &str| {
-        let limits = wanted.and_then(|all| all.limits.as_ref()).and_then(|list| list.get(name));
-        let requests = wanted.and_then(|all| all.requests.as_ref()).and_then(|list| list.get(name));
-        (limits.cloned(), requests.cloned())
-    };
-    let number = |quantity: Option<Quantity>, parse: fn(&str) -> Option<u64>| match quantity {
-        None => Ok(None),
-        Some(Quantity(text)) => match parse(&text) {
-            Some(number) => Ok(Some(number)),
-            None => bail!("{text:?} is no quantity"),
-        },
-    };
-    let (limit, request) = amount("cpu");
-    let (limit, request) = (number(limit, milli)?, number(request, milli)?);
-    cpu.insert("shares".to_owned(), json!(cpu_shares(request.or(limit).unwrap_or(0))));
-    if let Some(limit) = limit {
+    cpu.insert("shares".to_owned(), json!(cpu_shares(cpu_request(wanted)?.unwrap_or(0))));
+    if let Some(limit) = listed(wanted, List::Limits, "cpu", milli)? {
         cpu.insert("quota".to_owned(), json!(cpu_quota(limit)));
         cpu.insert("period".to_owned(), json!(CPU_PERIOD));
     }
-    if let Some(limit) = number(amount("memory").0, quantity)? {
+    if let Some(limit) = listed(wanted, List::Limits, "memory", quantity)? {
         memory.insert("limit".to_owned(), json!(limit));
     }
     let mut all = json!({ "cpu": cpu, "devices": devices(privileged) });
