@@ -55,7 +55,7 @@ pub(super) fn decide(facts: &Facts<'_>, spec: &DaemonSetSpec) -> Decision {
         &revision,
         count(own.iter().copied(), |pod| is_active(pod) && others.iter().any(|node| member_on(pod, node))),
     );
-    if spec.update_strategy.as_ref().and_then(|one| one.type_.as_deref()) != Some("OnDelete") {
+    if !facts.workload.is_replaced_by_hand() {
         update(facts, spec, &places, &mut actions);
     }
     Decision { actions, status }

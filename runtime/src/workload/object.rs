@@ -159,6 +159,16 @@ impl Workload {
         seconds.unwrap_or(0)
     }
 
+    /// Whether pods of a former template stay until somebody deletes them.
+    pub(super) fn is_replaced_by_hand(&self) -> bool {
+        let kind = match &self.spec {
+            Spec::StatefulSet(spec) => spec.update_strategy.as_ref().and_then(|one| one.type_.as_deref()),
+            Spec::DaemonSet(spec) => spec.update_strategy.as_ref().and_then(|one| one.type_.as_deref()),
+            _ => None,
+        };
+        kind == Some("OnDelete")
+    }
+
     /// As JSON, with `apiVersion` and `kind`.
     ///
     /// # Errors

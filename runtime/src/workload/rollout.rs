@@ -26,25 +26,15 @@ pub fn rollout(workload: &Workload, status: &Json) -> Rollout {
     let name = workload.name();
     match &workload.spec {
         Spec::Deployment(_) => deployment(name, workload.replicas().unwrap_or(1).into(), number),
-        Spec::StatefulSet(spec) => {
-            let manual =
-                spec.update_strategy.as_ref().and_then(|one| one.type_.as_deref()) == Some("OnDelete");
-            stateful(name, workload.replicas().unwrap_or(1).into(), (manual, status))
+        Spec::StatefulSet(_) | Spec::DaemonSet(_) if workload.is_replaced_by_hand() => {
+            Rollout::None("rollout status is only available for RollingUpdate strategy type".to_owned())
         }
-        Spec::DaemonSet(spec) => {
-            if spec.update_strategy.as_ref().and_then(|one| one.type_.as_deref()) == Some("OnDelete") {
-                return on_delete();
-            }
-            daemon(name, number)
-        }
+        Spec::StatefulSet(_) => stateful(name, workload.replicas().unwrap_or(1).into(), status),
+        Spec::DaemonSet(_) => daemon(name, number),
         Spec::ReplicaSet(_) | Spec::ReplicationController(_) | Spec::Job(_) => {
             Rollout::None(format!("no status viewer has been implemented for {}", workload.kind().as_str()))
         }
     }
-}
-
-fn on_delete() -> Rollout {
-    Rollout::None("rollout status is only available for RollingUpdate strategy type".to_owned())
 }
 
 fn deployment(name: &str, wanted: i64, number: impl Fn(&str) -> i64) -> Rollout {
@@ -64,11 +54,8 @@ fn deployment(name: &str, wanted: i64, number: impl Fn(&str) -> i64) -> Rollout 
     }
 }
 
-fn stateful(name: &str, wanted: i64, (manual, status): (bool, &Json)) -> Rollout {
+fn stateful(name: &str, wanted: i64, status: &Json) -> Rollout {
     let number = |field: &str| status[field].as_i64().unwrap_or(0);
-    if manual {
-        return on_delete();
-    }
     let missing = wanted - number("readyReplicas");
     if missing > 0 {
         return Rollout::Waiting(format!("Waiting for {missing} pods to be ready..."));

@@ -34,11 +34,11 @@ pub(super) fn decide(facts: &Facts<'_>, spec: &StatefulSetSpec) -> Decision {
     let mut actions: Vec<Action> = adoptions.into_iter().filter(is_own).collect();
     let ranks = ranks(spec, own);
     let ordered = spec.pod_management_policy.as_deref() != Some("Parallel");
-    if fill(facts, &ranks, (ordered, &revision), &mut actions) && empty(&ranks, ordered, &mut actions) {
-        let updates = spec.update_strategy.as_ref().and_then(|one| one.type_.as_deref()) != Some("OnDelete");
-        if updates {
-            update(&ranks, &revision, &mut actions);
-        }
+    if fill(facts, &ranks, (ordered, &revision), &mut actions)
+        && empty(&ranks, ordered, &mut actions)
+        && !facts.workload.is_replaced_by_hand()
+    {
+        update(&ranks, &revision, &mut actions);
     }
     Decision { actions, status }
 }
