@@ -343,13 +343,13 @@ fn links_in_etc_and_missing_directories_are_no_obstacle_and_lead_nowhere() {
     let run = json!({ "Cmd": ["sh", "-c", "cat /etc/hosts /etc/resolv.conf; readlink /proc/self/cwd"], "WorkingDir": "/way/a/b" });
     assert!(load(&lab, &docker_archive("links:v1", &run, &[&layer.tar()])).status.success());
     lab.apply(&pod(
-        "image: 'links:v1', workingDir: /work/here",
+        "image: 'links:v1', workingDir: /made/here",
         ", restartPolicy: Never, hostAliases: [{ip: 192.0.2.7, hostnames: [a]}]",
     ));
     lab.wait_phase("p", "Succeeded");
     let said = lab.logs("p", "c");
     assert!(
-        said.contains("192.0.2.7") && said.contains("nameserver") && said.ends_with("\n/work/here\n"),
+        said.contains("192.0.2.7") && said.contains("nameserver") && said.ends_with("\n/made/here\n"),
         "{said}"
     );
     lab.ok(&["delete", "p"]);

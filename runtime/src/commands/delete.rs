@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use netns_fixtures::wait_until;
 
 use super::{
-    Found, apply, find,
+    Found, apply, find, is_pods,
     workloads::{
         self,
         remove::{How, Named},
@@ -119,7 +119,7 @@ impl Wanted {
             Some((kind, rest)) => match kind.as_str() {
                 "configmap" | "cm" => (Some(Kind::ConfigMap), rest),
                 "secret" => (Some(Kind::Secret), rest),
-                "pod" | "pods" | "po" => (None, rest),
+                kind if is_pods(kind) => (None, rest),
                 _ => (None, words),
             },
             None => return Ok(()),

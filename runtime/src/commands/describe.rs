@@ -35,10 +35,7 @@ pub(crate) struct DescribeArgs {
 
 /// Describes it.
 pub(crate) fn run(root: &Root, args: &DescribeArgs) -> Result<ExitCode> {
-    let names = match args.names.split_first() {
-        Some((kind, rest)) if ["pod", "pods", "po"].contains(&kind.as_str()) => rest,
-        _ => args.names.as_slice(),
-    };
+    let names = super::pod_names(&args.names);
     if names.is_empty() {
         bail!("name the pods to describe");
     }

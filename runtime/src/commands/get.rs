@@ -18,7 +18,7 @@ use flatpod::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Found, find, watch, workloads::show};
+use super::{Found, find, is_pods, watch, workloads::show};
 use crate::{observed::observed, state::Root, supervisor};
 use format::How;
 
@@ -69,14 +69,14 @@ pub(crate) fn run(root: &Root, args: &GetArgs) -> Result<ExitCode> {
     }
     if args.watch {
         return match args.kind.as_str() {
-            "pod" | "pods" | "po" => watch::pods(root, &args),
+            kind if is_pods(kind) => watch::pods(root, &args),
             other => bail!("only pods can be watched, not {other}"),
         };
     }
     let alone = args.names.len() == 1 && args.kind != "all";
     let how = How { format: args.format(), no_headers: args.no_headers, alone };
     let text = match args.kind.as_str() {
-        "pod" | "pods" | "po" => how.one(pods(root, &args)?)?,
+        kind if is_pods(kind) => how.one(pods(root, &args)?)?,
         "node" | "nodes" | "no" => how.one(nodes::nodes(root, &args)?)?,
         "event" | "events" | "ev" => how.one(events::events(root, &args)?)?,
         "all" => how.many(everything(root, &args)?)?,

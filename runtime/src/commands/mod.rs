@@ -220,6 +220,19 @@ impl ContainerArg {
     }
 }
 
+/// Whether the word means pods.
+fn is_pods(kind: &str) -> bool {
+    matches!(kind, "pod" | "pods" | "po")
+}
+
+/// The pods that are named, with or without a word for what they are before them.
+fn pod_names(words: &[String]) -> &[String] {
+    match words.split_first() {
+        Some((kind, rest)) if is_pods(kind) => rest,
+        _ => words,
+    }
+}
+
 /// A pod that was asked for by name.
 #[derive(Debug)]
 pub(crate) struct Found {

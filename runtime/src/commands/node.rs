@@ -20,6 +20,7 @@ use crate::{
     controller,
     image::{Store, mounted},
     log::LimitsArgs,
+    placement,
     sandbox::{pin, unpin},
     state::{NodeRecord, Root},
     supervisor,
@@ -202,17 +203,12 @@ pub(crate) fn down(root: &Root) -> Result<ExitCode> {
 
 /// Detaches what belongs to no pod.
 pub(crate) fn gc(root: &Root) -> Result<ExitCode> {
-    let mut nodes: Vec<NodeRecord> =
-        root.nodes()?.iter().map(|name| root.node(name).record()).collect::<Result<_>>()?;
-    if nodes.is_empty() {
-        nodes.push(NodeRecord::machine()?);
-    }
     let mut valid = vec![];
     for dir in root.pods()? {
         supervisor::ensure(root, &dir)?;
         valid.extend(dir.sandbox()?.map(|sandbox| sandbox.id));
     }
-    for node in nodes {
+    for node in placement::nodes(root)? {
         let count =
             Network::of(&node).gc(&valid).with_context(|| format!("collect on node {}", node.name))?;
         say(&format!("node/{}: {count} attachments removed", node.name))?;

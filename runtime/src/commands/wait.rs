@@ -97,10 +97,7 @@ impl fmt::Display for Waited<'_> {
 
 /// Waits for all of them; 1 when one was not in time.
 pub(crate) fn run(root: &Root, args: &WaitArgs) -> Result<ExitCode> {
-    let names = match args.names.split_first() {
-        Some((kind, rest)) if ["pod", "pods", "po"].contains(&kind.as_str()) => rest,
-        _ => args.names.as_slice(),
-    };
+    let names = super::pod_names(&args.names);
     if names.is_empty() {
         bail!("name the pods to wait for");
     }

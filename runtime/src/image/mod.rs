@@ -28,7 +28,7 @@ pub(crate) use digest::Digest;
 pub(crate) use files::read as read_file;
 pub(crate) use reference::Reference;
 pub(crate) use store::{ImageError, Store};
-pub(crate) use tree::look_up;
+pub(crate) use tree::{look_up, make_dirs};
 pub(crate) use users::{mounted, pods_with};
 
 /// The image that is always there, made of flatpod itself.

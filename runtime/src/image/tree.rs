@@ -56,7 +56,7 @@ impl Tree {
     pub(super) fn place(&self, path: &Path) -> io::Result<Place> {
         let parent = path.parent().unwrap_or(Path::new(""));
         let dir = match self.dir(parent) {
-            Err(Errno::NOENT) => self.make_dirs(parent)?,
+            Err(Errno::NOENT) => make_dirs(parent, |at| self.dir(at))?,
             found => found?,
         };
         let name = path.file_name().unwrap_or(OsStr::new(".")).to_owned();
@@ -66,22 +66,6 @@ impl Tree {
     fn dir(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         look_up(&self.root, path, OFlags::PATH | OFlags::DIRECTORY, inside)
-    }
-
-    fn make_dirs(&self, path: &Path) -> io::Result<OwnedFd> {
-        let mut at = PathBuf::new();
-        let mut dir = self.dir(&at)?;
-        for part in path.components() {
-            at.push(part);
-            dir = match self.dir(&at) {
-                Err(Errno::NOENT) => {
-                    mkdirat(&dir, part.as_os_str(), Mode::from_raw_mode(0o755))?;
-                    self.dir(&at)?
-                }
-                found => found?,
-            };
-        }
-        Ok(dir)
     }
 }
 
@@ -207,6 +191,26 @@ pub(crate) fn look_up(
         found = look();
     }
     found
+}
+
+/// Makes the directories of a path that are missing, root's and open to all; answers the last. `open` looks one up.
+pub(crate) fn make_dirs(
+    path: &Path,
+    open: impl Fn(&Path) -> rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<OwnedFd> {
+    let mut at = PathBuf::new();
+    let mut dir = open(&at)?;
+    for part in path.components() {
+        at.push(part);
+        dir = match open(&at) {
+            Err(Errno::NOENT) => {
+                mkdirat(&dir, part.as_os_str(), Mode::from_raw_mode(0o755))?;
+                open(&at)?
+            }
+            found => found?,
+        };
+    }
+    Ok(dir)
 }
 
 pub(super) fn is(stat: &Stat, kind: FileType) -> bool {

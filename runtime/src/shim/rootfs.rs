@@ -15,13 +15,14 @@ use nix::{
     sched::CloneFlags,
     sys::stat::Mode,
 };
-use rustix::{
-    fs::{AtFlags, FileType, OFlags, ResolveFlags, mkdirat, statat, unlinkat},
-    io::Errno,
-};
+use rustix::fs::{AtFlags, FileType, OFlags, ResolveFlags, statat, unlinkat};
 use serde_json::Value;
 
-use crate::{container::POD_FILES, image::look_up, state::read_json};
+use crate::{
+    container::POD_FILES,
+    image::{look_up, make_dirs},
+    state::read_json,
+};
 
 /// Mounts the image with a writable layer above it at `rootfs` in `attempt`.
 #[expect(clippy::disallowed_methods, reason = "a shim's mounts are its own")]
@@ -62,23 +63,8 @@ fn prepare(attempt: &Path, rootfs: &Path) -> Result<()> {
         }
     }
     let cwd = Path::new(config["process"]["cwd"].as_str().unwrap_or("/"));
-    make_dirs(&root, cwd).with_context(|| format!("make the working directory {}", cwd.display()))
-}
-
-fn make_dirs(root: &OwnedFd, path: &Path) -> Result<()> {
-    let mut at = PathBuf::from("/");
-    let mut dir = inside(root, &at)?;
-    for part in path.components().skip(1) {
-        at.push(part);
-        dir = match inside(root, &at) {
-            Err(Errno::NOENT) => {
-                mkdirat(&dir, part.as_os_str(), rustix::fs::Mode::from_raw_mode(0o755))?;
-                inside(root, &at)?
-            }
-            found => found?,
-        };
-    }
-    Ok(())
+    let made = make_dirs(cwd, |at| inside(&root, at));
+    made.map(drop).with_context(|| format!("make the working directory {}", cwd.display()))
 }
 
 /// A directory as the container finds it: its links lead nowhere else.
