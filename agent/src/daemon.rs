@@ -1,6 +1,7 @@
 //! `flatnetd run`: waits for reasons to look again, and takes turns. Events only wake; what is done is
 //! always the difference between the cluster and the kernel.
 
+mod made_for;
 mod short;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use self::made_for::MadeFor;
 use crate::collector::{self, Tally};
 use crate::complaints::Complaints;
 use crate::config::{Config, StoreConfig};
@@ -198,8 +200,7 @@ struct Reconciler {
     memory: Memory,
     complaints: Complaints,
     pod_routes: PodRoutes,
-    /// What the kernel was made for last, where nothing failed.
-    settled: Option<Settled>,
+    made_for: MadeFor,
     asked: Option<Asked>,
 }
 
@@ -241,7 +242,7 @@ impl Reconciler {
             memory: Memory::default(),
             complaints: Complaints::default(),
             pod_routes: PodRoutes::default(),
-            settled: None,
+            made_for: MadeFor::default(),
             asked: None,
             config: Arc::new(config),
         })
@@ -494,13 +495,12 @@ impl Reconciler {
         }
     }
 
-    /// Whether what a turn changed was put right: nothing else was asked for than the time before.
+    /// Whether what a turn changed was put right: nothing else was asked for than what had been right before.
     fn is_heal(&mut self, turn: &mut Turn, cluster: &Arc<Cluster>) -> bool {
-        let same = self.settled.as_ref().is_some_and(|settled| settled.is_for(cluster, &turn.uplink));
         let numbers = std::mem::take(&mut turn.numbers);
         let settings = self.config.settings.clone();
         let now = || Settled::new(settings, turn.uplink.clone(), Arc::clone(cluster), numbers);
-        self.settled = (turn.failed == 0).then(now);
+        let same = self.made_for.note(cluster, &turn.uplink, (turn.failed == 0).then(now));
         same && !turn.changes.is_empty()
     }
 

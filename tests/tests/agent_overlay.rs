@@ -156,5 +156,7 @@ fn health_readiness_and_metrics_are_served() {
     drop(oracle::command(agents.node(1).ns(), "ip link del flat.1"));
     let healed =
         || agents.node(1).get("/metrics").contains("flatnet_heals_total{kind=\"devices\"} 1").then_some(());
-    netns_fixtures::wait_until("the heal is counted", SOON, healed).unwrap();
+    if let Err(error) = netns_fixtures::wait_until("the heal is counted", SOON, healed) {
+        panic!("{error}\n{}\n{}", agents.node(1).get("/metrics"), agents.node(1).log());
+    }
 }

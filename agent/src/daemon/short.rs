@@ -50,7 +50,7 @@ impl Reconciler {
 
     /// What was settled is forgotten where no short way leads on from it.
     fn way_to(&mut self, cluster: &Arc<Cluster>) -> Option<(Change, Settled)> {
-        let settled = self.settled.take_if(|settled| !Arc::ptr_eq(settled.cluster(), cluster))?;
+        let settled = self.made_for.leave_for(cluster)?;
         settled.towards(&self.config.settings, cluster)
     }
 
@@ -79,7 +79,7 @@ impl Reconciler {
             self.asked = Some(Asked { at: now, why: Why::Event });
             return Ok(());
         }
-        self.settled = Some(settled);
+        self.made_for.note_short(settled);
         self.pacing.note_change(now);
         self.ask(Why::Echo);
         Ok(())

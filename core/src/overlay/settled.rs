@@ -66,16 +66,16 @@ impl Settled {
         Self { settings, uplink, cluster, numbers }
     }
 
-    /// Whether it is this that the kernel was made for.
-    #[must_use]
-    pub fn is_for(&self, cluster: &Arc<Cluster>, uplink: &Uplink) -> bool {
-        Arc::ptr_eq(&self.cluster, cluster) && self.uplink == *uplink
-    }
-
     /// The cluster.
     #[must_use]
     pub const fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
+    }
+
+    /// The uplink.
+    #[must_use]
+    pub const fn uplink(&self) -> &Uplink {
+        &self.uplink
     }
 
     /// What leads from here to `cluster`, and what is then. `None` where that takes a look at the kernel: the
