@@ -62,6 +62,11 @@ impl Cgroup {
         Ok(())
     }
 
+    /// In how many hierarchies it is.
+    pub(crate) fn count(&self) -> usize {
+        self.dirs.iter().filter(|dir| dir.exists()).count()
+    }
+
     /// Every process in it and below.
     pub(crate) fn processes(&self) -> Result<BTreeSet<i32>> {
         let mut found = BTreeSet::new();

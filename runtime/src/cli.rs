@@ -9,13 +9,12 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    commands::PodVerb,
-    controller,
-    demo::{self, container},
-    entrance, explain, probe, shim,
-    state::Root,
+    carriage::CarriageArgs, commands::PodVerb, controller, demo, entrance, explain, probe, shim, state::Root,
     supervisor, tools,
 };
+
+/// The exit status for a command line that contradicts itself, as clap's own.
+const WRONG_USAGE: u8 = 2;
 
 /// A minimal pod runtime for real and simulated nodes.
 #[derive(Debug, Parser)]
@@ -35,11 +34,11 @@ enum Verb {
     Pods(PodVerb),
     /// Show a flat pod network on this machine: build it, prove it, remove it
     ///
-    /// Builds a fabric with three simulated nodes (n1 and n2 on one segment, n3 behind a router), runs a
-    /// real flatnetd on each, starts five pods through the real CNI plugin, and shows as tables: every
-    /// pod reaching every other one by TCP, UDP and ping over IPv4 and IPv6 without NAT; what a pod's
-    /// containers share and what they do not; the packets as captured on the fabric; a node cut off and
-    /// healed.
+    /// Makes three simulated nodes (n1 and n2 on one segment, n3 behind a router) with a real flatnetd on each, applies
+    /// the examples (examples/ in a clone), and shows as tables: every pod reaching every other one by TCP, UDP and ping
+    /// over IPv4 and IPv6 without NAT; the packets as captured on the fabric; what each example promises; what a pod's
+    /// containers share and what they do not; a node that fails and is healed; and that nothing is left in the end.
+    /// The commands that it gives are told as they are given: each can be tried by hand after `flatpod up`.
     ///
     /// Needs root. Everything lives in namespaces of its own and is gone when the command ends, however it
     /// ends.
@@ -53,9 +52,6 @@ enum Verb {
         flatpod explain deployment --recursive"
     )]
     Explain(explain::ExplainArgs),
-    /// Become a container's first process (started by flatpod itself)
-    #[command(hide = true)]
-    ContainerInit(container::InitArgs),
     /// Supervise a pod (started by flatpod itself)
     #[command(hide = true)]
     Supervise(supervisor::SuperviseArgs),
@@ -83,46 +79,14 @@ enum Verb {
 /// What `flatpod demo` can be told.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// How nodes carry pod packets to each other: auto is direct on one segment and VXLAN across the
-    /// router; direct puts all three nodes on one segment, because the router knows no pod routes
-    #[arg(long, value_enum, default_value_t = Backend::Auto)]
-    pub(crate) backend: Backend,
-    /// The family of the nodes' own addresses [default: ipv4, but ipv6 for direct, because Linux has no
-    /// IPv6 route through an IPv4 gateway]
-    #[arg(long, value_enum)]
-    pub(crate) underlay: Option<Underlay>,
+    #[command(flatten)]
+    pub(crate) carriage: CarriageArgs,
     /// Tables for people, or one JSON document
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
     /// Where flatnet and flatnetd are [default: beside flatpod]
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
-}
-
-/// The agent's backends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Backend {
-    Auto,
-    Vxlan,
-    Direct,
-}
-
-impl Backend {
-    /// As the agent's configuration spells it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Vxlan => "vxlan",
-            Self::Direct => "direct",
-        }
-    }
-}
-
-/// The family of the nodes' addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Underlay {
-    Ipv4,
-    Ipv6,
 }
 
 /// How results are written.
@@ -139,7 +103,6 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Verb::Pods(verb) => verb.run(&cli.root),
         Verb::Demo(args) => demo::run(&args),
         Verb::Explain(args) => explain::run(&args),
-        Verb::ContainerInit(args) => container::init(&args),
         Verb::Supervise(args) => root().and_then(|root| supervisor::run(&root, &args)),
         Verb::Controller => root().and_then(|root| controller::run(&root)),
         Verb::Shim(args) => shim::run(&args),
@@ -160,8 +123,13 @@ pub(crate) fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
         {
             return ExitCode::SUCCESS;
         }
-        // There is nowhere else to say that stderr is closed.
-        let _ = writeln!(std::io::stderr(), "flatpod: {error:#}");
+        if let Some(usage) = error.downcast_ref::<clap::Error>() {
+            // There is nowhere else to say that stderr is closed.
+            let _ = write!(io::stderr(), "{usage}");
+            return ExitCode::from(WRONG_USAGE);
+        }
+        // As above.
+        let _ = writeln!(io::stderr(), "flatpod: {error:#}");
         ExitCode::FAILURE
     })
 }

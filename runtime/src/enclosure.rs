@@ -4,15 +4,19 @@
 //! network namespace of its own, with an empty tmpfs on `/run`; everything else happens in there. When
 //! PID 1 ends, for whatever reason, the kernel ends every process of its namespace, and with them go
 //! the mounts and the network namespaces. The child dies with the outer process, even a killed one.
+//!
+//! Cgroups are in no namespace that goes away. A caretaker, in a session of its own, waits until PID 1 is gone and
+//! then takes away what has to be taken away by hand.
 
 use std::{
-    io::{self, PipeReader},
+    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
     os::fd::AsFd,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use netns_fixtures::wait_until;
 use nix::{
     mount::{MsFlags, mount},
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -25,11 +29,74 @@ use nix::{
     unistd::{ForkResult, Pid, fork},
 };
 
+use crate::state::ProcessId;
+
+/// For the kernel to end an enclosure's processes.
+const END: Duration = Duration::from_secs(30);
+
 /// Runs `inside` in an enclosure and returns its exit code: 128 + n when a signal n ended it or us,
-/// failure when it took longer than `limit`. Call it before any thread exists.
+/// failure when it took longer than `limit`. After its end, whatever the end was, `after` is run outside, and waited
+/// for unless this process was killed. Call it before any thread exists.
+pub(crate) fn run(
+    limit: Duration,
+    inside: impl FnOnce() -> ExitCode,
+    after: impl FnOnce() -> Result<()>,
+) -> Result<ExitCode> {
+    let (watching, lives) = io::pipe().context("make a pipe")?;
+    let caretaker = match fork_once()? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            drop(lives);
+            return Ok(take_care(watching, after));
+        }
+    };
+    drop(watching);
+    enclose(limit, inside, (lives, caretaker))
+}
+
 #[expect(unsafe_code, reason = "fork")]
+fn fork_once() -> Result<ForkResult> {
+    // SAFETY: the process has one thread, so the child may do whatever it likes.
+    unsafe { fork() }.context("fork")
+}
+
+/// What the caretaker does: it waits for PID 1 to end, and cleans up.
+fn take_care(mut watching: PipeReader, after: impl FnOnce() -> Result<()>) -> ExitCode {
+    // It fails only for the leader of a process group, which a new process is not. Signals to the group are for others.
+    let _ = nix::unistd::setsid();
+    match await_end(&mut watching).and_then(|()| after()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nowhere else to say that stderr is closed.
+            let _ = writeln!(io::stderr(), "flatpod: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits until the last process of the enclosure has ended: a PID 1 that is told to end closes its files first, and
+/// then the kernel ends the others, before it is seen to have ended itself.
+fn await_end(watching: &mut PipeReader) -> Result<()> {
+    let mut number = [0; size_of::<i32>()];
+    match watching.read_exact(&mut number) {
+        Ok(()) => {}
+        // The outer process ended before there was anything.
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+        Err(e) => return Err(e).context("read who is PID 1"),
+    }
+    let first = ProcessId::of(i32::from_ne_bytes(number));
+    watching.read(&mut [0]).context("wait for the enclosure")?;
+    let ended = || first.is_none_or(|first| !first.is_alive()).then_some(());
+    Ok(wait_until("the enclosure's processes to end", END, ended)?)
+}
+
+/// Runs `inside`, which keeps open for as long as it runs what the caretaker watches.
 #[expect(clippy::disallowed_methods, reason = "this is the module that makes the enclosure")]
-pub(crate) fn run(limit: Duration, inside: impl FnOnce() -> ExitCode) -> Result<ExitCode> {
+fn enclose(
+    limit: Duration,
+    inside: impl FnOnce() -> ExitCode,
+    (mut lives, caretaker): (PipeWriter, Pid),
+) -> Result<ExitCode> {
     // Blocked before the fork, so that no signal can come between it and the first wait.
     let watched: SigSet =
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
@@ -37,20 +104,27 @@ pub(crate) fn run(limit: Duration, inside: impl FnOnce() -> ExitCode) -> Result<
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), Some(&mut before)).context("block signals")?;
     let (alive, ours) = io::pipe().context("make a pipe")?;
     nix::sched::unshare(CloneFlags::CLONE_NEWPID).context("make a PID namespace (this needs root)")?;
-    // SAFETY: the process has one thread, so the child may do whatever it likes.
-    match unsafe { fork() }.context("fork")? {
+    match fork_once()? {
         ForkResult::Parent { child } => {
             drop(alive);
+            lives.write_all(&child.as_raw().to_ne_bytes()).context("tell who is PID 1")?;
+            drop(lives);
             // `ours` stays open until the end: its closing is how the child would learn of ours.
             let code = watch(child, &watched, limit);
             drop(ours);
-            code
+            match waitpid(caretaker, None).context("wait for the caretaker")? {
+                WaitStatus::Exited(_, 0) => code,
+                status => bail!("cleaning up failed: {status:?}"),
+            }
         }
         ForkResult::Child => {
             drop(ours);
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).context("restore signals")?;
             enter(&alive)?;
-            Ok(inside())
+            let code = inside();
+            // Up to here, so that the caretaker does not begin.
+            drop(lives);
+            Ok(code)
         }
     }
 }
@@ -108,17 +182,10 @@ fn enter(alive: &PipeReader) -> Result<()> {
     nix::unistd::setsid().context("leave the terminal's process group")?;
     nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
         .context("make a mount and a network namespace")?;
-    private_mounts()?;
-    let none: Option<&str> = None;
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none)
-        .context("mount a tmpfs on /run")
-}
-
-/// Cuts the mount namespace off from the one it was copied from, and gives it the `/proc` of the
-/// calling process's PID namespace.
-pub(crate) fn private_mounts() -> Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("make the mounts private")?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, none).context("mount /proc")
+    mount(Some("proc"), "/proc", Some("proc"), flags, none).context("mount /proc")?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none)
+        .context("mount a tmpfs on /run")
 }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod attach;
+mod carriage;
 mod cgroup;
 mod cli;
 mod cni;
@@ -21,6 +22,7 @@ mod observed;
 mod placement;
 mod print;
 mod probe;
+mod programs;
 mod sandbox;
 mod shim;
 mod signals;

@@ -1,7 +1,7 @@
 //! `check`: proofs that pods are what they are said to be, read from the kernel and from packets, not from our records.
 
-mod container;
-mod pair;
+pub(crate) mod container;
+pub(crate) mod pair;
 
 use std::{
     io::{self, Write as _},
@@ -40,11 +40,11 @@ pub(crate) struct CheckArgs {
 
 /// One claim, whether it holds, and what shows it.
 #[derive(Debug, Serialize)]
-struct Proof {
-    subject: String,
-    claim: &'static str,
-    ok: bool,
-    evidence: String,
+pub(crate) struct Proof {
+    pub(crate) subject: String,
+    pub(crate) claim: &'static str,
+    pub(crate) ok: bool,
+    pub(crate) evidence: String,
 }
 
 impl Proof {
@@ -62,12 +62,12 @@ impl Proof {
 }
 
 /// A running pod, where it can be looked at.
-struct Subject {
-    name: String,
+pub(crate) struct Subject {
+    pub(crate) name: String,
     found: Found,
-    node: NodeRecord,
-    net: NetNs,
-    addresses: Vec<IpAddr>,
+    pub(crate) node: NodeRecord,
+    pub(crate) net: NetNs,
+    pub(crate) addresses: Vec<IpAddr>,
     sandbox: String,
 }
 
@@ -88,7 +88,8 @@ pub(super) fn run(root: &Root, args: &CheckArgs) -> Result<ExitCode> {
     Ok(if proofs.iter().all(|proof| proof.ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn subject(root: &Root, namespace: &str, name: &str) -> Result<Subject> {
+/// Looks a running pod up.
+pub(crate) fn subject(root: &Root, namespace: &str, name: &str) -> Result<Subject> {
     let found = find(root, namespace, name)?;
     let name = found.pod.metadata.name.clone().unwrap_or_default();
     let sandbox = found.dir.sandbox()?.filter(|sandbox| sandbox.ready);

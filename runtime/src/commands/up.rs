@@ -8,27 +8,30 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
-use clap::Args;
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Args, error::ErrorKind};
 use jiff::Timestamp;
-use netns_fixtures::{Cable, Fabric, NetNs, Node, Segment, set_cable, wait_until};
+use netns_fixtures::{Cable, Fabric, NetNs, Node, set_cable, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::node::say;
 use crate::{
-    cli::Backend,
-    demo::Programs,
+    carriage::{Backend, Carriage, CarriageArgs},
     entrance,
     log::LimitsArgs,
+    programs::Programs,
     sandbox::{pin, unpin},
     state::{NodeDir, NodeRecord, ProcessId, Root, read_json, write_json},
 };
 
-/// The segment that all nodes are on.
-const SEGMENT: &str = "a";
+/// The segment that nodes are on, and the one behind the router.
+const NEAR: &str = "a";
+const FAR: &str = "b";
 /// For an agent to publish what the plugin needs, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// So many lines of an agent that is not well are shown.
+const LAST_WORDS: usize = 8;
 /// As many as the address plan has room for.
 const NODES_MAX: u8 = 200;
 
@@ -38,9 +41,11 @@ pub(crate) struct UpArgs {
     /// How many nodes: n1, n2, ...
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=i64::from(NODES_MAX)))]
     nodes: u8,
-    /// How nodes carry pod packets to each other
-    #[arg(long, value_enum, default_value_t = Backend::Auto)]
-    backend: Backend,
+    /// How many of them, the last ones, are on a segment of their own behind a router, which knows no pod routes
+    #[arg(long, value_name = "NODES", default_value_t = 0)]
+    far: u8,
+    #[command(flatten)]
+    carriage: CarriageArgs,
     /// Where flatnet and flatnetd are [default: beside flatpod]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -55,8 +60,25 @@ pub(crate) struct UpArgs {
     node_grace: Option<u64>,
 }
 
+impl UpArgs {
+    /// How packets are carried, where that can be.
+    fn carriage(&self) -> Result<Carriage, clap::Error> {
+        let carriage = self.carriage.carriage()?;
+        let wrong = match (self.far, carriage.backend) {
+            (0, _) => return Ok(carriage),
+            (far, _) if far > self.nodes => format!("--far {far}: there are {} nodes\n", self.nodes),
+            (far, Backend::Direct) if far < self.nodes => {
+                format!("--far {far} --backend direct: the router knows no pod routes; use another backend\n")
+            }
+            _ => return Ok(carriage),
+        };
+        Err(clap::Error::raw(ErrorKind::ArgumentConflict, wrong))
+    }
+}
+
 /// Makes the cluster.
 pub(crate) fn run(root: &Root, args: &UpArgs) -> Result<ExitCode> {
+    let carriage = args.carriage()?;
     if !root.nodes()?.is_empty() {
         bail!("there are nodes already: `flatpod down` deletes them");
     }
@@ -65,26 +87,26 @@ pub(crate) fn run(root: &Root, args: &UpArgs) -> Result<ExitCode> {
     remove_fabric(root)?;
     let dir = fabric_dir(root);
     fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
-    let segment = Segment::new(SEGMENT).v4("192.0.2.0/24").v6("2001:db8:1::/64");
-    let mut fabric = Fabric::builder().segment(segment).build()?;
+    let mut fabric = Fabric::two_segments()?;
     pin(&fabric.switch.path(), &dir.join("switch"))?;
     pin(&fabric.router.path(), &dir.join("router"))?;
     let mut places = vec![];
     for number in 1..=args.nodes {
-        places.push((number, fabric.node(&format!("n{number}"), SEGMENT)?));
+        let segment = if number > args.nodes - args.far { FAR } else { NEAR };
+        places.push((number, fabric.node(&format!("n{number}"), segment)?));
     }
-    write_json(&cluster_file(root), &cluster(&places))?;
+    write_json(&cluster_file(root), &cluster(&places, carriage))?;
     for (_, place) in &places {
         let node = root.node(&place.name);
         let record = join(&node, place, args, &programs)?;
-        start_agent(root, &node, &record, (&programs.flatnetd, args.backend))?;
+        start_agent(root, &node, &record, (&programs.flatnetd, carriage.backend))?;
     }
     for (number, place) in &places {
         let node = root.node(&place.name);
-        wait_ready(&node)?;
-        let uplink = place.v4().map_or_else(String::new, |ip| ip.to_string());
+        wait_ready(&node, &place.name)?;
+        let uplink = carriage.underlay.address(place).map_or_else(String::new, |ip| ip.to_string());
         let [pods, _] = subnets(*number);
-        let backend = args.backend.name();
+        let backend = carriage.backend.name();
         say(&format!("node/{} created   pod CIDR {pods}   uplink {uplink}   backend {backend}", place.name))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -200,11 +222,27 @@ fn spawn_agent(node: &NodeDir, record: &NodeRecord, flatnetd: &Path, config: &Pa
     write_json(&agent_file(node), &agent)
 }
 
-fn wait_ready(node: &NodeDir) -> Result<()> {
+fn wait_ready(node: &NodeDir, name: &str) -> Result<()> {
     let snapshot = state_dir(node).join("node.json");
+    let agent: ProcessId = read_json(&agent_file(node))?.context("no agent was started")?;
     let what = format!("{} from the agent", snapshot.display());
-    wait_until(&what, PATIENCE, || snapshot.exists().then_some(()))
-        .with_context(|| format!("see {}", log_file(node).display()))
+    let lives = wait_until(&what, PATIENCE, || match snapshot.exists() {
+        true => Some(true),
+        false => (!agent.is_alive()).then_some(false),
+    });
+    match lives {
+        Ok(true) => return Ok(()),
+        Ok(false) => Err(anyhow!("it ended")),
+        Err(timeout) => Err(timeout.into()),
+    }
+    .with_context(|| format!("flatnetd of {name}, which wrote:\n  {}\n", last_words(node)))
+}
+
+/// The last lines that a node's agent wrote.
+fn last_words(node: &NodeDir) -> String {
+    let log = fs::read_to_string(log_file(node)).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(LAST_WORDS)..).unwrap_or_default().join("\n  ")
 }
 
 fn cable(root: &Root, record: &NodeRecord, how: Cable) -> Result<()> {
@@ -215,8 +253,11 @@ fn cable(root: &Root, record: &NodeRecord, how: Cable) -> Result<()> {
 }
 
 /// The store that all agents read.
-fn cluster(places: &[(u8, Node)]) -> serde_json::Value {
-    let one = |(number, place): &(u8, Node)| json!({ "name": place.name, "address": place.v4(), "subnets": subnets(*number) });
+fn cluster(places: &[(u8, Node)], carriage: Carriage) -> serde_json::Value {
+    let one = |(number, place): &(u8, Node)| {
+        let address = carriage.underlay.address(place);
+        json!({ "name": place.name, "address": address, "subnets": subnets(*number) })
+    };
     let nodes: Vec<_> = places.iter().map(one).collect();
     json!({ "network": { "ipv4": "10.244.0.0/16", "ipv6": "fd00:10:244::/56" }, "nodes": nodes })
 }

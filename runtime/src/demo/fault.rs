@@ -1,94 +1,101 @@
-//! A node cut off from the fabric and healed: only its pods are away, and they come back.
+//! A node fails and is healed: only its pods are away, those of a Deployment are replaced, and all come back.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use netns_fixtures::{probe::ping, wait_until};
+use serde_json::Value;
 
-use super::container::Request;
 use super::{
-    cluster::{Cluster, Pod},
-    plan::PORT,
+    CLIENTS, FAR, SERVERS,
+    reach::reached,
     report::{Row, Section},
+    stage::Stage,
 };
+use crate::commands::check::Subject;
 
-/// The node to be cut off.
-const CUT: &str = "n2";
+/// The node that fails.
+const FAILED: &str = "n2";
 /// An answer takes well under a millisecond; this is how long one is waited for that must not come.
-const SILENCE_MS: u64 = 300;
-/// How long one is waited for that must come, on a busy machine.
-const PATIENCE_MS: u64 = 1500;
-/// For a healed node's pods to be back.
-const RECOVERY: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_millis(300);
+/// For a healed node's pods to be back, and for a pod to be replaced.
+const RECOVERY: Duration = Duration::from_secs(20);
 
-/// What became of one attempt to reach a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reached {
-    Yes,
-    No,
-}
-
-/// Cuts the node off, and looks who still reaches whom.
-pub(super) fn cut(cluster: &Cluster) -> Result<Section> {
-    cluster.fabric.cut(&cluster.node(CUT)?.place)?;
-    // One pod of each node: web on n1, orders on n2, ledger on n3.
-    let pairs = [("web", "orders"), ("ledger", "orders"), ("web", "ledger"), ("ledger", "cart")];
-    let rows = pairs.into_iter().map(|(from, to)| {
-        let (from, to) = (cluster.pod(from)?, cluster.pod(to)?);
-        let wanted = if to.node == CUT { Reached::No } else { Reached::Yes };
-        attempt("cut off", from, to, wanted)
-    });
-    let rows = rows.collect::<Result<_>>()?;
-    Ok(Section::new(format!("{CUT} cut off: its pods are away, all others unaffected"), rows))
+/// Lets the node fail, looks who still reaches whom, and who is replaced.
+pub(super) fn fail(stage: &Stage) -> Result<Section> {
+    let clients = stage.subjects(CLIENTS)?;
+    let before = stage.pods(SERVERS)?;
+    let lost = before.iter().find(|pod| node(pod) == FAILED);
+    let lost = name(lost.context("no server is on the node that is to fail")?);
+    stage.flatpod(&["node", "fail", FAILED])?;
+    let mut rows = vec![];
+    for (from, to) in [("n1", FAILED), (FAR, FAILED), ("n1", FAR), (FAR, "n1")] {
+        let (from, to) = (on(&clients, from)?, on(&clients, to)?);
+        rows.extend(to.addresses.iter().map(|address| look(from, to, *address)));
+    }
+    rows.push(Row::of(format!("{lost}, of a Deployment, on {FAILED}"), replacement(stage, &names(&before))));
+    let claim = format!(
+        "{FAILED} has failed: its pods are away, all others unaffected; another node has a new pod for the Deployment's"
+    );
+    Ok(Section::new(claim, "from and to", rows))
 }
 
 /// Heals it, and waits until its pods are back.
-pub(super) fn heal(cluster: &Cluster) -> Result<Section> {
-    cluster.fabric.heal(&cluster.node(CUT)?.place)?;
-    let healed = Instant::now();
-    let pairs = [("web", "orders"), ("ledger", "orders"), ("orders", "web")];
-    let rows = pairs.into_iter().map(|(from, to)| {
-        let (from, to) = (cluster.pod(from)?, cluster.pod(to)?);
-        let back = cluster.wait_reachable(from, to, RECOVERY);
-        let when = format!("{} ms after", healed.elapsed().as_millis());
-        let mut row = attempt(&when, from, to, Reached::Yes)?;
-        if let Err(error) = back {
-            row.failure = Some(format!("{CUT} healed: {error:#}"));
+pub(super) fn heal(stage: &Stage) -> Result<Section> {
+    let clients = stage.subjects(CLIENTS)?;
+    stage.flatpod(&["node", "heal", FAILED])?;
+    let mut rows = vec![];
+    for (from, to) in [("n1", FAILED), (FAR, FAILED), (FAILED, "n1")] {
+        let (from, to) = (on(&clients, from)?, on(&clients, to)?);
+        for address in &to.addresses {
+            let rtt = reached(from, to, *address, RECOVERY);
+            rows.push(Row::of(subject(from, to, *address), rtt.map(|rtt| format!("reached in {rtt:.1?}"))));
         }
-        Ok(row)
-    });
-    let rows = rows.collect::<Result<_>>()?;
-    Ok(Section::new(format!("{CUT} healed: its pods are back"), rows))
+    }
+    Ok(Section::new(format!("{FAILED} is healed: its pods are back"), "from and to", rows))
 }
 
-fn attempt(phase: &str, from: &Pod, to: &Pod, wanted: Reached) -> Result<Row> {
-    let mut cells = vec![
-        ("when", phase.to_owned()),
-        ("from", format!("{} ({})", from.name, from.node)),
-        ("to", format!("{} ({})", to.name, to.node)),
-    ];
-    let within_ms = match wanted {
-        Reached::Yes => PATIENCE_MS,
-        Reached::No => SILENCE_MS,
+fn on<'a>(pods: &'a [Subject], node: &str) -> Result<&'a Subject> {
+    let found = pods.iter().find(|pod| pod.node.name == node);
+    found.with_context(|| format!("no client is on {node}"))
+}
+
+fn subject(from: &Subject, to: &Subject, address: IpAddr) -> String {
+    format!("{} ({}) → {} ({}, {address})", from.name, from.node.name, to.name, to.node.name)
+}
+
+fn look(from: &Subject, to: &Subject, address: IpAddr) -> Row {
+    let answer = ping(&from.net, address, SILENCE).map_err(anyhow::Error::from);
+    let seen = match &answer {
+        Ok(pong) => format!("reached in {:.1?}", pong.rtt),
+        Err(error) => format!("not reached: {error:#}"),
     };
-    let mut failure = None;
-    for (name, address) in ["ipv4", "ipv6"].into_iter().zip(to.addresses) {
-        let to_service = SocketAddr::new(address, PORT);
-        let answer = from.ask(Request::Tcp { to: to_service, within_ms })?;
-        let reached = if answer.is_ok() { Reached::Yes } else { Reached::No };
-        let shown = match &answer {
-            Ok(_) => "reached".to_owned(),
-            Err(refusal) => {
-                let cause = refusal.message.rsplit(": ").next().unwrap_or_default();
-                format!("not reached ({cause})")
-            }
+    Row::new(subject(from, to, address), seen, answer.is_ok() == (to.node.name != FAILED))
+}
+
+/// Waits until there are as many ready servers on nodes that live as there were before, and names the new one.
+fn replacement(stage: &Stage, before: &[String]) -> Result<String> {
+    let new = wait_until("a new server on another node", RECOVERY, || {
+        let pods = stage.pods(SERVERS).ok()?;
+        let ready = |pod: &&Value| {
+            let all = pod["status"]["conditions"].as_array();
+            all.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
         };
-        if reached != wanted {
-            failure = Some(format!("{phase}: {} to {} ({to_service}) was {shown}", from.name, to.name));
-        }
-        cells.push((name, shown));
-    }
-    Ok(Row { cells, failure })
+        let alive: Vec<&Value> = pods.iter().filter(ready).filter(|pod| node(pod) != FAILED).collect();
+        let new = alive.iter().find(|pod| !before.contains(&name(pod)))?;
+        (alive.len() == before.len()).then(|| format!("replaced by {} on {}", name(new), node(new)))
+    });
+    Ok(new?)
+}
+
+fn names(pods: &[Value]) -> Vec<String> {
+    pods.iter().map(name).collect()
+}
+
+fn name(pod: &Value) -> String {
+    pod["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+}
+
+fn node(pod: &Value) -> &str {
+    pod["spec"]["nodeName"].as_str().unwrap_or_default()
 }

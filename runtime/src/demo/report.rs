@@ -1,8 +1,9 @@
 //! What the demonstration found: tables for people, one JSON document for programs.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{io, time::Duration};
 
-use serde::{Serialize, Serializer};
+use anyhow::Result;
+use serde::Serialize;
 
 use crate::print::{Style, table};
 
@@ -10,61 +11,65 @@ use crate::print::{Style, table};
 #[derive(Debug, Serialize)]
 pub(super) struct Section {
     /// What is claimed.
-    pub(super) claim: String,
+    claim: String,
+    /// What each row is about.
     #[serde(skip)]
-    columns: Vec<&'static str>,
-    #[serde(serialize_with = "Section::rows")]
+    about: &'static str,
     rows: Vec<Row>,
 }
 
-/// One piece of evidence: a table's row, and what is wrong with it, if anything.
-#[derive(Debug, Clone)]
+/// One piece of evidence.
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
-    pub(super) cells: Vec<(&'static str, String)>,
-    pub(super) failure: Option<String>,
+    subject: String,
+    evidence: String,
+    ok: bool,
 }
 
 /// Everything that was found.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    pub(super) backend: &'static str,
-    pub(super) sections: Vec<Section>,
+    backend: &'static str,
+    sections: Vec<Section>,
     pub(super) failures: Vec<String>,
-    pub(super) took_ms: u128,
+    took_ms: u128,
+}
+
+impl Row {
+    /// What was seen of `subject`, and whether it is as it should be.
+    pub(super) fn new(subject: impl Into<String>, evidence: impl Into<String>, ok: bool) -> Self {
+        Self { subject: subject.into(), evidence: evidence.into(), ok }
+    }
+
+    /// What was seen, which is as it should be, or what is wrong.
+    pub(super) fn of(subject: impl Into<String>, seen: Result<String>) -> Self {
+        match seen {
+            Ok(evidence) => Self::new(subject, evidence, true),
+            Err(error) => Self::new(subject, format!("{error:#}"), false),
+        }
+    }
 }
 
 impl Section {
     /// A claim with its evidence.
-    pub(super) fn new(claim: impl Into<String>, rows: Vec<Row>) -> Self {
-        let columns = rows.first().map(|r| r.cells.iter().map(|(name, _)| *name).collect());
-        Self { claim: claim.into(), columns: columns.unwrap_or_default(), rows }
+    pub(super) fn new(claim: impl Into<String>, about: &'static str, rows: Vec<Row>) -> Self {
+        Self { claim: claim.into(), about, rows }
     }
 
     /// A claim that could not even be checked.
     pub(super) fn broken(claim: impl Into<String>, error: &anyhow::Error) -> Self {
-        let why = format!("{error:#}");
-        let row = Row { cells: vec![("error", why.clone())], failure: Some(why) };
-        Self::new(claim, vec![row])
+        Self::new(claim, "", vec![Row::new("", format!("{error:#}"), false)])
     }
 
-    fn failures(&self) -> impl Iterator<Item = &String> {
-        self.rows.iter().filter_map(|row| row.failure.as_ref())
-    }
-
-    fn rows<S: Serializer>(rows: &[Row], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(rows.iter().map(|row| {
-            let mut object: BTreeMap<&str, serde_json::Value> =
-                row.cells.iter().map(|(name, cell)| (*name, cell.as_str().into())).collect();
-            object.insert("ok", row.failure.is_none().into());
-            object
-        }))
+    fn failures(&self) -> impl Iterator<Item = String> {
+        self.rows.iter().filter(|row| !row.ok).map(|row| format!("{}: {}", row.subject, row.evidence))
     }
 }
 
 impl Report {
     /// Collects sections, and the failures in them.
     pub(super) fn new(backend: &'static str, sections: Vec<Section>, took: Duration) -> Self {
-        let failures = sections.iter().flat_map(Section::failures).cloned().collect();
+        let failures = sections.iter().flat_map(Section::failures).collect();
         Self { backend, sections, failures, took_ms: took.as_millis() }
     }
 
@@ -73,15 +78,9 @@ impl Report {
         for section in &self.sections {
             let mark = style.verdict(section.failures().next().is_none());
             writeln!(out, "{mark} {}", style.bold(&section.claim))?;
-            let rows: Vec<(Vec<&str>, bool)> = section
-                .rows
-                .iter()
-                .map(|row| {
-                    let cells = row.cells.iter().map(|(_, cell)| cell.as_str()).collect();
-                    (cells, row.failure.is_none())
-                })
-                .collect();
-            table(out, style, &section.columns, &rows)?;
+            let rows: Vec<(Vec<&str>, bool)> =
+                section.rows.iter().map(|row| (vec![row.subject.as_str(), &row.evidence], row.ok)).collect();
+            table(out, style, &[section.about, "seen"], &rows)?;
             writeln!(out)?;
         }
         let seconds = Duration::from_millis(u64::try_from(self.took_ms).unwrap_or(u64::MAX));

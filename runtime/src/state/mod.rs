@@ -61,7 +61,12 @@ impl Root {
     /// The cgroup, from the root of each hierarchy, that the cgroups of all pods are below. Each root
     /// directory has its own, so that two of them never meet.
     pub(crate) fn cgroup(&self) -> PathBuf {
-        let hash = letters::hash(self.path.as_os_str().as_encoded_bytes());
+        Self::cgroup_of(&self.path)
+    }
+
+    /// The same for a directory that may be gone.
+    pub(crate) fn cgroup_of(path: &Path) -> PathBuf {
+        let hash = letters::hash(path.as_os_str().as_encoded_bytes());
         PathBuf::from(format!("/flatpod-{hash:08x}"))
     }
 

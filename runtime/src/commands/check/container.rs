@@ -12,7 +12,8 @@ struct Running {
     pid: i32,
 }
 
-pub(super) fn proofs(subject: &Subject) -> Result<Vec<Proof>> {
+/// What is to be seen of the containers of a pod.
+pub(crate) fn proofs(subject: &Subject) -> Result<Vec<Proof>> {
     let running = running(subject)?;
     let spec = subject.found.pod.spec.clone().unwrap_or_default();
     let one_pid = spec.share_process_namespace == Some(true);
