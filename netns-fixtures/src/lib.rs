@@ -24,7 +24,7 @@ mod vxlan;
 pub use capture::Capture;
 pub use error::FixtureError;
 pub use fabric::{Cable, Fabric, FabricBuilder, Node, UPLINK, set_cable};
-pub use namespace::{NetNs, PinnedNs};
+pub use namespace::NetNs;
 pub use packet::{Headers, Mac, Packet, Transport, Vxlan, decode};
 pub use process::KillOnDrop;
 pub use segment::Segment;

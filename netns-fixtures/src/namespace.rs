@@ -1,7 +1,7 @@
 //! Network namespaces held by a file descriptor.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     net::IpAddr,
     os::{
@@ -16,11 +16,7 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
-use nix::{
-    mount::{MntFlags, MsFlags, mount, umount2},
-    sched::CloneFlags,
-    sys::signal::Signal,
-};
+use nix::{sched::CloneFlags, sys::signal::Signal};
 
 use crate::{FixtureError, link};
 
@@ -143,50 +139,6 @@ impl NetNs {
     /// When there is no such link, or the kernel refuses.
     pub fn set_segment_sizes(&self, name: &str, size: u32) -> Result<(), FixtureError> {
         link::set_segment_sizes(self, name, size)
-    }
-
-    /// Mounts the namespace at `path` until the guard goes. For a process in a mount namespace of its
-    /// own: such a mount would otherwise outlive a killed holder.
-    ///
-    /// # Errors
-    /// When the file or the mount cannot be made.
-    pub fn bind_at(&self, path: impl Into<PathBuf>) -> Result<PinnedNs, FixtureError> {
-        PinnedNs::bind(&self.path(), path.into())
-    }
-}
-
-/// A namespace (of any kind) mounted at a path. Unmounted when dropped.
-#[derive(Debug)]
-pub struct PinnedNs {
-    path: PathBuf,
-}
-
-impl PinnedNs {
-    /// Mounts the namespace file `source` (`/proc/PID/ns/uts`) at `path`.
-    ///
-    /// # Errors
-    /// When the file or the mount cannot be made.
-    pub fn bind(source: &Path, path: PathBuf) -> Result<Self, FixtureError> {
-        File::create(&path).map_err(FixtureError::os(format!("create {}", path.display())))?;
-        let pinned = Self { path };
-        let none: Option<&str> = None;
-        mount(Some(source), &pinned.path, none, MsFlags::MS_BIND, none).map_err(FixtureError::errno(
-            format!("mount {} at {}", source.display(), pinned.path.display()),
-        ))?;
-        Ok(pinned)
-    }
-
-    /// Where it is mounted.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for PinnedNs {
-    fn drop(&mut self) {
-        // Fails only when the mount was never made or is already gone.
-        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
-        let _ = fs::remove_file(&self.path);
     }
 }
 
