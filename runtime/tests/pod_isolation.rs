@@ -163,12 +163,12 @@ fn r13_processes_are_shared_when_the_pod_says_so() {
     let lab = Lab::new();
     lab.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {shareProcessNamespace: true, terminationGracePeriodSeconds: 5,
-          containers: [
+          restartPolicy: OnFailure, containers: [
             {name: a, image: 'busybox:v1', command: [sh, -c, 'sleep 1000']},
             {name: b, image: 'busybox:v1', command: [sleep, '2000']},
             {name: c, image: 'builtin/tools:v1', command: [/bin/spawn-orphan]}]}}",
     );
-    lab.wait("p", "c ended", |pod| status(pod, "c")["lastState"]["terminated"]["exitCode"] == 0);
+    lab.wait("p", "c ended", |pod| status(pod, "c")["state"]["terminated"]["exitCode"] == 0);
     let (a, b) = (lab.pid("p", "a"), lab.pid("p", "b"));
     assert_eq!(ns(a, "pid"), ns(b, "pid"));
     let seen = lab.exec("p", "b", &["ps"]);

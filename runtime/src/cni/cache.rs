@@ -1,7 +1,7 @@
 //! What was attached, and how: libcni's files (`results/NETWORK-CONTAINER-IFNAME`, kind `cniCacheV1`).
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -76,13 +76,7 @@ impl Cache {
 
     /// Forgets an attachment.
     pub(super) fn remove(&self, entry: &Entry) -> Result<()> {
-        let file = self.file(entry);
-        match fs::remove_file(&file) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("remove {}", file.display()))
-            }
-            _ => Ok(()),
-        }
+        state::remove(&self.file(entry)).map(drop)
     }
 
     /// Everything remembered. Files that are damaged, or of another kind, are left alone.

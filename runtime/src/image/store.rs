@@ -1,6 +1,6 @@
 //! The local store: names of images, and where their files are.
 
-use std::{collections::BTreeSet, fmt, fs, io, path::PathBuf};
+use std::{collections::BTreeSet, fmt, fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use super::{
     reference::{InvalidReference, Reference},
     tools,
 };
-use crate::state::{Lock, read_json, write_json};
+use crate::state::{Lock, read_json, remove, write_json};
 
 /// The least digits that an image's id is recognised by.
 const SHORTEST_ID: usize = 6;
@@ -164,13 +164,7 @@ impl Store {
 
     /// Forgets the name of an image. Its files go when nobody uses them: see `sweep`.
     pub(crate) fn remove(&self, name: &Reference) -> Result<()> {
-        let file = self.file(name);
-        match fs::remove_file(&file) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("remove {}", file.display()))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.file(name)).map(drop)
     }
 
     /// Removes layers of no image, but for those that containers use: `mounted` answers them.

@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, Result};
 use flatpod::letters;
 
-pub(crate) use file::{read_json, write, write_json};
+pub(crate) use file::{read_json, remove, write, write_json};
 pub(crate) use lock::{Keeper, Lock};
 pub(crate) use node::{NodeDir, NodeRecord};
 pub(crate) use objects::{Kind, Objects};

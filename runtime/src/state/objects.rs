@@ -1,11 +1,11 @@
 //! Configuration maps and secrets: what pods' environments and volumes are filled from.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
-use super::file::{read_json, write_json};
+use super::file::{read_json, remove, write_json};
 
 /// The two kinds of objects that carry data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +55,7 @@ impl Objects {
 
     /// Removes one; it may be gone already.
     pub(crate) fn remove(&self, kind: Kind, namespace: &str, name: &str) -> Result<bool> {
-        let file = self.file(kind, namespace, name);
-        if !file.exists() {
-            return Ok(false);
-        }
-        fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
-        Ok(true)
+        remove(&self.file(kind, namespace, name))
     }
 
     /// The data of one, by key; `None` when there is no such object.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    file::{read_json, write_json},
+    file::{read_json, remove, write_json},
     lock::Lock,
 };
 
@@ -125,10 +125,7 @@ impl Workloads {
     /// Removes it. The object goes first: without it the rest says nothing.
     pub(crate) fn remove(&self, workload: &Workload) -> Result<()> {
         for part in [OBJECT, STATUS, REMOVAL, EVENTS] {
-            let file = self.file(workload, part);
-            if file.exists() {
-                fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
-            }
+            remove(&self.file(workload, part))?;
         }
         Ok(())
     }
