@@ -79,6 +79,17 @@ impl Cache {
         state::remove(&self.file(entry)).map(drop)
     }
 
+    /// Removes what was left half-written for a container by one who was killed, with nothing remembered yet or not.
+    pub(super) fn sweep(&self, container_id: &str) -> Result<()> {
+        for left in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let name = left.file_name();
+            if name.as_encoded_bytes().starts_with(b".") && name.to_string_lossy().contains(container_id) {
+                fs::remove_file(left.path()).with_context(|| format!("remove {}", left.path().display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Everything remembered. Files that are damaged, or of another kind, are left alone.
     pub(super) fn all(&self) -> Vec<Entry> {
         let files = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -90,5 +101,30 @@ impl Cache {
 
     fn file(&self, entry: &Entry) -> PathBuf {
         self.dir.join(format!("{}-{}-{}", entry.network_name, entry.container_id, entry.if_name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_half_written_goes_with_its_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path());
+        let entry = |id: &str| Entry { container_id: id.to_owned(), ..Entry::new("net", &Value::Null) };
+        cache.put(&entry("one")).unwrap();
+        for left in [".net-one-eth0.12", ".net-two-eth0.12"] {
+            fs::write(dir.path().join("results").join(left), "{").unwrap();
+        }
+        cache.sweep("one").unwrap();
+        assert_eq!(cache.all(), [entry("one")]);
+        let mut files: Vec<_> = fs::read_dir(dir.path().join("results"))
+            .unwrap()
+            .flatten()
+            .map(|file| file.file_name())
+            .collect();
+        files.sort();
+        assert_eq!(files, [".net-two-eth0.12", "net-one-eth0"]);
     }
 }

@@ -112,7 +112,7 @@ impl Network {
             let netns = if Path::new(&entry.netns).exists() { entry.netns.as_str() } else { "" };
             self.del_entry(entry, netns)?;
         }
-        Ok(())
+        self.cache.sweep(container_id)
     }
 
     /// Asks the plugins whether an attachment is as it should be.
