@@ -22,6 +22,7 @@ mod placement;
 mod print;
 mod probe;
 mod sandbox;
+mod seccomp;
 mod shim;
 mod signals;
 mod socket;

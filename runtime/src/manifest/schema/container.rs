@@ -2,7 +2,8 @@
 
 use super::{FREE_TEXTS, Field, Object, Shape, TEXTS, honoured, notice, only, rejected};
 
-const NO_SECCOMP: &str = "system calls are not filtered here; leave it out, or use Unconfined";
+const NO_SECCOMP_FILES: &str =
+    "lists of system calls are not read from files here; use RuntimeDefault or Unconfined";
 
 pub(super) static CONTAINER: Object = Object {
     name: "Container",
@@ -250,7 +251,9 @@ static CAPABILITIES: Object =
 pub(super) static SECCOMP_PROFILE: Object = Object {
     name: "SeccompProfile",
     fields: &[
-        rejected("localhostProfile", NO_SECCOMP),
-        only("type", Shape::Text, &["Unconfined"], NO_SECCOMP).required(),
+        rejected("localhostProfile", NO_SECCOMP_FILES),
+        only("type", Shape::Text, &["RuntimeDefault", "Unconfined"], NO_SECCOMP_FILES).required().note(
+            "RuntimeDefault is the list of Docker and containerd; privileged containers are held to none",
+        ),
     ],
 };
