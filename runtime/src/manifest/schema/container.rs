@@ -2,6 +2,7 @@
 
 use super::{FREE_TEXTS, Field, Object, Shape, TEXTS, honoured, notice, only, rejected};
 
+const AN_ADDRESS: &str = "an address: names are not looked up";
 const NO_SECCOMP_FILES: &str =
     "lists of system calls are not read from files here; use RuntimeDefault or Unconfined";
 
@@ -135,12 +136,13 @@ static SLEEP: Object =
 static HTTP_GET: Object = Object {
     name: "HTTPGetAction",
     fields: &[
-        honoured("host", Shape::Text),
+        honoured("host", Shape::Text).note(AN_ADDRESS),
         honoured("httpHeaders", Shape::Many(&Shape::One(&HTTP_HEADER))),
         honoured("path", Shape::Text),
         honoured("port", Shape::IntOrText).required(),
         rejected("protocol", "requests are HTTP/1.1 here; leave it out"),
-        only("scheme", Shape::Text, &["HTTP"], "requests are not encrypted here; use exec, or HTTP"),
+        only("scheme", Shape::Text, &["HTTP", "HTTPS"], "there is no such scheme")
+            .note("with HTTPS the certificate is not looked at"),
     ],
 };
 
@@ -151,7 +153,7 @@ static HTTP_HEADER: Object = Object {
 
 static TCP_SOCKET: Object = Object {
     name: "TCPSocketAction",
-    fields: &[honoured("host", Shape::Text), honoured("port", Shape::IntOrText).required()],
+    fields: &[honoured("host", Shape::Text).note(AN_ADDRESS), honoured("port", Shape::IntOrText).required()],
 };
 
 static PROBE: Object = Object {
