@@ -18,7 +18,7 @@ BENCH_PACKAGES := containernetworking-plugins netavark iptables iproute2 nftable
 	busybox-static
 
 # What pods do on one node has nothing to do with whose plugins connect them: run again with the reference plugins.
-ONE_NODE := pod_attach pod_cli pod_config pod_crash pod_debug pod_describe pod_fields pod_isolation pod_lifecycle pod_network pod_probes
+ONE_NODE := pod_attach pod_cli pod_config pod_crash pod_debug pod_describe pod_fields pod_isolation pod_lifecycle pod_network pod_probes pod_seccomp
 
 # $(call apt,PACKAGES): installs those that are missing.
 apt = missing=""; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' \

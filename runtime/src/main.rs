@@ -24,6 +24,7 @@ mod print;
 mod probe;
 mod programs;
 mod sandbox;
+mod seccomp;
 mod shim;
 mod signals;
 mod socket;

@@ -1,7 +1,9 @@
-//! One look from a node at a port of a pod: a connection, or a request by HTTP.
+//! One look from a node at a port of a pod: a connection, or a request by HTTP or HTTPS.
+
+mod tls;
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     process::ExitCode,
 };
@@ -17,6 +19,9 @@ pub(crate) struct ProbeArgs {
     /// Ask for this by HTTP
     #[arg(long)]
     path: Option<String>,
+    /// By HTTPS, whatever the certificate says
+    #[arg(long, requires = "path")]
+    tls: bool,
     /// And say this with it, as NAME: VALUE
     #[arg(long, allow_hyphen_values = true)]
     header: Vec<String>,
@@ -24,10 +29,19 @@ pub(crate) struct ProbeArgs {
 
 /// Looks; whoever waits for the end of this process has the patience.
 pub(crate) fn run(args: &ProbeArgs) -> Result<ExitCode> {
-    let mut stream = TcpStream::connect(args.to).with_context(|| format!("connect to {}", args.to))?;
+    let stream = TcpStream::connect(args.to).with_context(|| format!("connect to {}", args.to))?;
     let Some(path) = &args.path else {
         return Ok(ExitCode::SUCCESS);
     };
+    let request = request(args, path);
+    let status = if args.tls { ask(tls::over(stream, args.to)?, &request)? } else { ask(stream, &request)? };
+    if !(200..400).contains(&status) {
+        bail!("HTTP status {status}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: &ProbeArgs, path: &str) -> String {
     let agent = concat!("kube-probe/flatpod-", env!("CARGO_PKG_VERSION"));
     let slash = if path.starts_with('/') { "" } else { "/" };
     let mut request = format!("GET {slash}{path} HTTP/1.1\r\n");
@@ -45,13 +59,13 @@ pub(crate) fn run(args: &ProbeArgs) -> Result<ExitCode> {
         request.push_str("\r\n");
     }
     request.push_str("\r\n");
+    request
+}
+
+/// The status of the answer.
+fn ask(mut stream: impl Read + Write, request: &str) -> Result<u16> {
     stream.write_all(request.as_bytes()).context("send the request")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).context("read the answer")?;
-    let status: u16 =
-        line.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no HTTP answer")?;
-    if !(200..400).contains(&status) {
-        bail!("HTTP status {status}");
-    }
-    Ok(ExitCode::SUCCESS)
+    line.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no HTTP answer")
 }

@@ -3,7 +3,9 @@
 
 mod lab;
 
-use lab::{Lab, condition, status};
+use std::{fs, path::PathBuf, process::Command};
+
+use lab::{Lab, condition, status, text};
 
 /// A pod `p` of these containers, with notes in `/notes/all`.
 fn pod(containers: &str, more: &str) -> String {
@@ -109,4 +111,79 @@ fn a_hook_at_the_end_has_no_more_than_the_grace() {
         took >= std::time::Duration::from_millis(3_900) && took < lab::SOON,
         "2 s grace, 2 s more: {took:?}"
     );
+}
+
+/// A container `secure` that answers by TLS what is in the directory that is returned, a whole answer in each file. Its
+/// certificate is for somebody else, and by nobody.
+fn secure(lab: &Lab, more: &str) -> (String, PathBuf) {
+    let dir = lab.path().join("tls");
+    fs::create_dir(&dir).expect("a directory");
+    let line = "req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -subj /CN=somebody.example -days 1";
+    let made = Command::new("openssl").args(line.split(' ')).current_dir(&dir).output().expect("run openssl");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let command = "[openssl, s_server, -HTTP, -accept, '8443', -cert, cert, -key, key]";
+    let container = format!(
+        "{{name: secure, image: 'builtin/host:v1', workingDir: /answers, command: {command},
+           env: [{{name: OPENSSL_CONF, value: /dev/null}}], ports: [{{name: https, containerPort: 8443}}],
+           volumeMounts: [{{name: answers, mountPath: /answers}}], {more}}}"
+    );
+    (container, dir)
+}
+
+/// With this status.
+fn answer(file: PathBuf, status: &str) {
+    fs::write(file, format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n")).expect("an answer");
+}
+
+fn secure_pod(containers: &str, more: &str, dir: &std::path::Path) -> String {
+    let volume = format!("{{name: answers, hostPath: {{path: {}}}}}", dir.display());
+    pod(containers, more).replace("volumes: [", &format!("volumes: [{volume}, "))
+}
+
+/// Whatever the certificate says: the kubelet does not look at it either.
+#[test]
+fn who_answers_by_tls_is_asked_by_tls() {
+    let lab = Lab::new();
+    let probe = |port: &str| {
+        format!(
+            "readinessProbe: {{periodSeconds: 1, failureThreshold: 1, httpGet: {{scheme: HTTPS, path: /healthz, port: {port}}}}}"
+        )
+    };
+    let (container, dir) = secure(&lab, &probe("https"));
+    // What servers say to somebody whose words make no sense to them.
+    let plain = format!(
+        "{{name: plain, {SHELL}, command: [sh, -c, 'while :; do printf \"HTTP/1.1 400 Bad Request\\r\\n\\r\\n\" | nc -l -p 8080; done'], {}}}",
+        probe("8080")
+    );
+    answer(dir.join("healthz"), "200 OK");
+    lab.apply(&secure_pod(&format!("{container}, {plain}"), ", terminationGracePeriodSeconds: 0", &dir));
+    let ready = |name: &'static str| move |pod: &serde_json::Value| status(pod, name)["ready"] == true;
+    lab.wait("p", "ready by HTTPS", ready("secure"));
+    let reason = "Readiness probe failed: server gave HTTP response to HTTPS client";
+    lab.wait("p", "told why", |_| lab.events("p").contains(reason));
+    let now = lab.get("p");
+    assert!(!ready("plain")(&now) && !condition(&now, "Ready"));
+    assert!(!lab.events("p").contains("HTTP status"), "nothing was wrong with its answers yet");
+    answer(dir.join("healthz"), "500 Internal Server Error");
+    lab.wait("p", "not ready", |pod| !ready("secure")(pod));
+    assert!(lab.events("p").contains("Readiness probe failed: HTTP status 500"), "{}", lab.events("p"));
+    answer(dir.join("healthz"), "200 OK");
+    lab.wait("p", "ready again", ready("secure"));
+}
+
+#[test]
+fn hooks_are_called_by_tls() {
+    let lab = Lab::new();
+    let hook = "lifecycle: {preStop: {httpGet: {scheme: HTTPS, path: /bye, port: https}}},
+        readinessProbe: {periodSeconds: 1, httpGet: {scheme: HTTPS, path: /healthz, port: https}}";
+    let (container, dir) = secure(&lab, hook);
+    answer(dir.join("healthz"), "204 No Content");
+    // An answer that shows in the end: only who was asked can give it.
+    answer(dir.join("bye"), "503 Service Unavailable");
+    let more = ", restartPolicy: Never, terminationGracePeriodSeconds: 5, activeDeadlineSeconds: 5";
+    lab.apply(&secure_pod(&container, more, &dir));
+    lab.wait_ready("p");
+    lab.wait_phase("p", "Failed");
+    let told = lab.events("p");
+    assert!(told.contains("PreStopHook failed: HTTP status 503"), "{told}");
 }

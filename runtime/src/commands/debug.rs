@@ -8,7 +8,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use flatpod::manifest::dns_label;
-use k8s_openapi::api::core::v1::{Capabilities, EphemeralContainer, Pod, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    Capabilities, EphemeralContainer, Pod, PodSpec, SeccompProfile, SecurityContext,
+};
 
 use super::{Found, OwnContainerArgs, attach, find};
 use crate::{
@@ -70,6 +72,10 @@ impl Profile {
                 allow_privilege_escalation: Some(false),
                 capabilities: Some(Capabilities { add: None, drop: list(&["ALL"]) }),
                 run_as_non_root: Some(true),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".to_owned(),
+                    ..SeccompProfile::default()
+                }),
                 ..none
             },
         }

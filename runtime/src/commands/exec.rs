@@ -18,7 +18,8 @@ use nix::{
 use serde_json::{Value, json};
 
 use crate::{
-    shim::LAUNCHED,
+    seccomp::{Filtering, executor},
+    shim::{LAUNCHED, Order},
     signals::as_at_first,
     state::{Attempt, Root, read_json, write_json},
     terminal::{self, Console, Near, Outer},
@@ -72,7 +73,8 @@ fn launch(attempt: &Attempt, args: &ExecArgs, with_terminal: bool) -> Result<(Pi
     let process = Process::of(attempt, &args.command, with_terminal)?;
     let mut builder = ContainerBuilder::new(LAUNCHED.to_owned(), SyscallType::default())
         .with_root_path(attempt.file("oci"))
-        .map_err(|e| anyhow!(e))?;
+        .map_err(|e| anyhow!(e))?
+        .with_executor(process.executor.clone());
     let name = format!("exec-{}.sock", std::process::id());
     let console = with_terminal.then(|| Console::listen(attempt.path(), &name)).transpose()?;
     if let Some(console) = &console {
@@ -94,9 +96,10 @@ fn launch(attempt: &Attempt, args: &ExecArgs, with_terminal: bool) -> Result<(Pi
     Ok((Pid::from_raw(pid.as_raw()), console))
 }
 
-/// The description of the process, in a file that goes with this value.
+/// The description of the process, in a file that goes with this value, and what runs its program.
 struct Process {
     file: PathBuf,
+    executor: Filtering,
 }
 
 impl Process {
@@ -106,9 +109,12 @@ impl Process {
         let mut process = config.context("a running container has a configuration")?["process"].take();
         process["args"] = json!(command);
         process["terminal"] = json!(with_terminal);
+        let order: Order =
+            read_json(&attempt.file("order.json"))?.context("a running container has an order")?;
+        let executor = executor(order.seccomp, &process)?;
         let file = attempt.file(&format!("exec-{}.json", std::process::id()));
         write_json(&file, &process)?;
-        Ok(Self { file })
+        Ok(Self { file, executor })
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     log::LimitsArgs,
     placement,
     sandbox::{pin, unpin},
+    seccomp::SeccompArgs,
     state::{NodeRecord, Root},
     supervisor,
 };
@@ -84,6 +85,8 @@ pub(crate) struct CreateArgs {
     max_container_restart_period: Option<u64>,
     #[command(flatten)]
     log: LimitsArgs,
+    #[command(flatten)]
+    seccomp: SeccompArgs,
 }
 
 /// Does it.
@@ -145,6 +148,7 @@ fn create(root: &Root, args: &CreateArgs) -> Result<NodeRecord> {
     }
     record.max_restart_period = args.max_container_restart_period;
     record.log = args.log.limits();
+    record.seccomp = args.seccomp.profile();
     record.addresses.clone_from(&args.address);
     fs::create_dir_all(&record.cni_conf_dir)
         .with_context(|| format!("create {}", record.cni_conf_dir.display()))?;

@@ -22,6 +22,7 @@ use crate::{
     log::LimitsArgs,
     programs::Programs,
     sandbox::{pin, unpin},
+    seccomp::SeccompArgs,
     state::{NodeDir, NodeRecord, ProcessId, Root, read_json, write_json},
 };
 
@@ -54,6 +55,8 @@ pub(crate) struct UpArgs {
     max_container_restart_period: Option<u64>,
     #[command(flatten)]
     log: LimitsArgs,
+    #[command(flatten)]
+    seccomp: SeccompArgs,
     /// For how many seconds the pods of workloads wait for a node that has failed, before others take their place
     /// elsewhere [default: 5; Kubernetes waits 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
@@ -168,6 +171,7 @@ fn join(node: &NodeDir, place: &Node, args: &UpArgs, programs: &Programs) -> Res
     record.port = Some(place.port().to_owned());
     record.max_restart_period = args.max_container_restart_period;
     record.log = args.log.limits();
+    record.seccomp = args.seccomp.profile();
     record.grace = args.node_grace;
     let own = programs.flatnet.parent().context("a program is in a directory")?;
     record.cni_bin_dirs.insert(0, own.to_owned());

@@ -5,6 +5,7 @@ mod environment;
 mod ephemeral;
 mod pod_limits;
 mod quantity;
+mod seccomp;
 mod spec;
 mod user;
 mod volumes;
@@ -22,6 +23,7 @@ use crate::{
 pub(crate) use ephemeral::{as_container, ephemeral};
 pub(crate) use pod_limits::pod_limits;
 pub(crate) use quantity::quantity;
+pub(crate) use seccomp::profile;
 pub(crate) use spec::oci_spec;
 pub(crate) use volumes::{is_mount, mount_volumes, unmount_volumes};
 

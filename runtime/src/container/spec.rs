@@ -7,9 +7,12 @@ use serde_json::{Map, Value, json};
 use super::{
     Making, capability, environment,
     quantity::{List, cpu_request, listed, milli, quantity},
-    user, volumes,
+    seccomp, user, volumes,
 };
-use crate::cgroup::CPU_PERIOD;
+use crate::{
+    cgroup::CPU_PERIOD,
+    seccomp::{ADMIN, Profile},
+};
 
 /// Paths under which the kernel tells or lets do what is no container's business: containerd's lists.
 const MASKED: [&str; 11] = [
@@ -39,6 +42,12 @@ pub(crate) fn oci_spec(making: &Making<'_>, hostname: &str) -> Result<Value> {
     let read_only = context.and_then(|context| context.read_only_root_filesystem) == Some(true);
     let held = capability::of(context, capability::bounding());
     let no_new = context.and_then(|context| context.allow_privilege_escalation) == Some(false);
+    // Who may gain rights needs one to install a filter, and gives it up then.
+    let mut at_first = held.clone();
+    if seccomp::profile(making) == Profile::RuntimeDefault && !no_new && !held.iter().any(|one| one == ADMIN)
+    {
+        at_first.push(ADMIN.to_owned());
+    }
     let none: [&str; 0] = [];
     Ok(json!({
         "ociVersion": "1.0.2",
@@ -49,7 +58,7 @@ pub(crate) fn oci_spec(making: &Making<'_>, hostname: &str) -> Result<Value> {
             "args": command(making)?,
             "env": environment::of(making, hostname)?,
             "cwd": working_dir(making),
-            "capabilities": { "bounding": held, "effective": held, "permitted": held, "inheritable": none, "ambient": none },
+            "capabilities": { "bounding": held, "effective": at_first, "permitted": at_first, "inheritable": none, "ambient": none },
             "noNewPrivileges": no_new,
         },
         "mounts": mounts(making, read_only, privileged)?,

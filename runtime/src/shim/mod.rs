@@ -28,12 +28,14 @@ use nix::{
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     attach::Attachers,
     cgroup::Cgroup,
     log::Limits,
     sandbox::pin,
+    seccomp::{Profile, executor},
     signals::as_at_first,
     state::{Attempt, ExitRecord, Keeper, ProcessId, StartRecord, read_json, write_json},
     terminal::Console,
@@ -78,6 +80,9 @@ pub(crate) struct Order {
     pub(crate) tty: bool,
     /// How much of its log is kept.
     pub(crate) log: Limits,
+    /// Which system calls it may make.
+    #[serde(default)]
+    pub(crate) seccomp: Profile,
     /// The process whose PID namespace it is in, if not in one of its own or the pod's.
     pub(crate) joins: Option<ProcessId>,
 }
@@ -142,8 +147,10 @@ fn start(attempt: &Attempt, order: &Order) -> Result<Run> {
         fs::remove_dir_all(&state).context("remove what an earlier start left")?;
     }
     fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
-    let builder =
-        ContainerBuilder::new(LAUNCHED.to_owned(), SyscallType::default()).with_root_path(&state)?;
+    let config: Value = read_json(&attempt.file("config.json"))?.context("a run has a configuration")?;
+    let builder = ContainerBuilder::new(LAUNCHED.to_owned(), SyscallType::default())
+        .with_root_path(&state)?
+        .with_executor(executor(order.seccomp, &config["process"])?);
     let (mut container, streams) = if order.tty {
         let console = Console::listen(attempt.path(), CONSOLE)?;
         let container = build(builder.with_console_socket(Some(console.path())), attempt)?;

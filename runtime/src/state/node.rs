@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::file::{read_json, write_json};
-use crate::log::Limits;
+use crate::{log::Limits, seccomp::Profile};
 
 /// Where CNI configuration is looked for on a machine.
 const CONF_DIR: &str = "/etc/cni/net.d";
@@ -42,6 +42,9 @@ pub(crate) struct NodeRecord {
     /// How much of its containers' logs is kept.
     #[serde(default)]
     pub(crate) log: Limits,
+    /// Which system calls the containers of pods may make that do not say.
+    #[serde(default)]
+    pub(crate) seccomp: Profile,
     /// The switch's end of its cable, when it is on a fabric.
     #[serde(default)]
     pub(crate) port: Option<String>,
@@ -64,6 +67,7 @@ impl NodeRecord {
             addresses: machine_addresses()?,
             max_restart_period: None,
             log: Limits::default(),
+            seccomp: Profile::default(),
             port: None,
             grace: None,
         })
@@ -146,6 +150,7 @@ impl NodeDir {
             addresses: vec![],
             max_restart_period: None,
             log: Limits::default(),
+            seccomp: Profile::default(),
             port: None,
             grace: None,
         }

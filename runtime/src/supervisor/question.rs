@@ -3,8 +3,9 @@
 
 use std::{
     fs,
+    io::Read as _,
     net::{IpAddr, SocketAddr},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -58,13 +59,24 @@ impl Question {
     /// The answer, when there is one: nothing for yes, or what is wrong.
     pub(super) fn answer(&mut self) -> Result<Option<Result<(), String>>> {
         if let Some(status) = self.child.try_wait().context("wait for an answer")? {
-            return Ok(Some(if status.success() { Ok(()) } else { Err(status.to_string()) }));
+            return Ok(Some(if status.success() { Ok(()) } else { Err(self.told(status)) }));
         }
         if Timestamp::now() < self.deadline {
             return Ok(None);
         }
         self.give_up()?;
         Ok(Some(Err("no answer in time".to_owned())))
+    }
+
+    /// What is wrong, from one who has ended.
+    fn told(&mut self, status: ExitStatus) -> String {
+        let mut told = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            // Then there is still the exit code to tell.
+            let _ = stderr.read_to_string(&mut told);
+        }
+        let told = told.trim().trim_start_matches("flatpod: ");
+        if told.is_empty() { status.to_string() } else { told.to_owned() }
     }
 
     /// Ends what it started in the container, and itself.
@@ -102,6 +114,9 @@ impl Supervisor {
                 let to = self.target(container, http.host.as_deref(), &http.port)?;
                 let mut command = self.ask_from_node(to)?;
                 command.args(["--path", http.path.as_deref().unwrap_or("/")]);
+                if http.scheme.as_deref() == Some("HTTPS") {
+                    command.arg("--tls");
+                }
                 for header in http.http_headers.iter().flatten() {
                     command.arg("--header").arg(format!("{}: {}", header.name, header.value));
                 }
@@ -112,7 +127,10 @@ impl Supervisor {
             }
             Handler::Sleep(seconds) => own_program(&["tools", "sleep", &seconds.to_string()]),
         };
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // What a container says could be any amount; we ourselves are brief.
+        let ours = matches!(handler, Handler::Http(_) | Handler::Tcp(_));
+        let stderr = if ours { Stdio::piped() } else { Stdio::null() };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().context("ask a container")?;
         let deadline = Timestamp::now().checked_add(within).unwrap_or(Timestamp::MAX);
         Ok(Question { child, deadline })

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     cgroup::Cgroup,
-    container::{CannotMake, Making, PAUSE, config_error, oci_spec},
+    container::{CannotMake, Making, PAUSE, config_error, oci_spec, profile},
     image::{ImageError, TOOLS},
     log,
     sandbox::{hostname, pin},
@@ -279,6 +279,7 @@ impl Supervisor {
             Ok(config) => config,
             Err(error) => return Ok(Some(config_error(&error))),
         };
+        let seccomp = profile(&making);
         let wanted = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone());
         let stop_signal = wanted.or(image.config.stop_signal.clone()).unwrap_or_default();
         let record = ContainerRecord { attempt: number, backoff_step };
@@ -291,6 +292,7 @@ impl Supervisor {
             stdin_once: container.stdin_once == Some(true),
             tty: container.tty == Some(true),
             log: self.node.log,
+            seccomp,
             joins,
         };
         write_run(&attempt, &config, &order)?;

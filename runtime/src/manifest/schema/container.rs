@@ -2,7 +2,9 @@
 
 use super::{FREE_TEXTS, Field, Object, Shape, TEXTS, honoured, notice, only, rejected};
 
-const NO_SECCOMP: &str = "system calls are not filtered here; leave it out, or use Unconfined";
+const AN_ADDRESS: &str = "an address: names are not looked up";
+const NO_SECCOMP_FILES: &str =
+    "lists of system calls are not read from files here; use RuntimeDefault or Unconfined";
 
 pub(super) static CONTAINER: Object = Object {
     name: "Container",
@@ -134,12 +136,13 @@ static SLEEP: Object =
 static HTTP_GET: Object = Object {
     name: "HTTPGetAction",
     fields: &[
-        honoured("host", Shape::Text),
+        honoured("host", Shape::Text).note(AN_ADDRESS),
         honoured("httpHeaders", Shape::Many(&Shape::One(&HTTP_HEADER))),
         honoured("path", Shape::Text),
         honoured("port", Shape::IntOrText).required(),
         rejected("protocol", "requests are HTTP/1.1 here; leave it out"),
-        only("scheme", Shape::Text, &["HTTP"], "requests are not encrypted here; use exec, or HTTP"),
+        only("scheme", Shape::Text, &["HTTP", "HTTPS"], "there is no such scheme")
+            .note("with HTTPS the certificate is not looked at"),
     ],
 };
 
@@ -150,7 +153,7 @@ static HTTP_HEADER: Object = Object {
 
 static TCP_SOCKET: Object = Object {
     name: "TCPSocketAction",
-    fields: &[honoured("host", Shape::Text), honoured("port", Shape::IntOrText).required()],
+    fields: &[honoured("host", Shape::Text).note(AN_ADDRESS), honoured("port", Shape::IntOrText).required()],
 };
 
 static PROBE: Object = Object {
@@ -250,7 +253,9 @@ static CAPABILITIES: Object =
 pub(super) static SECCOMP_PROFILE: Object = Object {
     name: "SeccompProfile",
     fields: &[
-        rejected("localhostProfile", NO_SECCOMP),
-        only("type", Shape::Text, &["Unconfined"], NO_SECCOMP).required(),
+        rejected("localhostProfile", NO_SECCOMP_FILES),
+        only("type", Shape::Text, &["RuntimeDefault", "Unconfined"], NO_SECCOMP_FILES).required().note(
+            "RuntimeDefault is the list of Docker and containerd; privileged containers are held to none",
+        ),
     ],
 };
