@@ -5,6 +5,7 @@
 
 mod admission;
 mod attach;
+mod base64;
 mod cgroup;
 mod cli;
 mod cni;
