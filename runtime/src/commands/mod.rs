@@ -104,7 +104,7 @@ pub(crate) enum PodVerb {
     /// Make, list and delete simulated nodes
     #[command(subcommand)]
     Node(node::NodeVerb),
-    /// Load, import, save, list and remove images
+    /// Load, pull, import, save, list and remove images
     #[command(subcommand)]
     Image(image::ImageVerb),
     /// Make a cluster of simulated nodes on one fabric, each with a running flatnetd
