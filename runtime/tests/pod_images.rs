@@ -424,7 +424,11 @@ fn what_cannot_be_found_says_why() {
         assert!(text(&pulled.stderr).contains(word), "{}", text(&pulled.stderr));
     }
     let told = lab.try_apply(&pod("image: 'busybox:v1'", ", imagePullSecrets: [{name: pass}]")).stderr;
-    assert!(text(&told).contains("imagePullSecrets: without that feature"), "{}", text(&told));
+    assert!(
+        text(&told).contains("imagePullSecrets: no effect here: without the feature registry"),
+        "{}",
+        text(&told)
+    );
     lab.ok(&["delete", "p"]);
     // Asked to pull always, the local image is taken, however its name is written.
     lab.apply(&pod(

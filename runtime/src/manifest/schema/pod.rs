@@ -64,7 +64,7 @@ static POD_SPEC: Object = Object {
         with_registry(
             "imagePullSecrets",
             Shape::Many(&Shape::One(&LOCAL_REFERENCE)),
-            "without that feature images come from the local store, not from a registry",
+            "without the feature registry images come from the local store",
         ),
         honoured("initContainers", Shape::Many(&Shape::One(&CONTAINER))),
         honoured("nodeName", Shape::Text),
