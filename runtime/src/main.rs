@@ -6,6 +6,7 @@
 mod admission;
 mod attach;
 mod base64;
+mod carry;
 mod cgroup;
 mod cli;
 mod cni;
