@@ -66,13 +66,7 @@ impl Store {
         let top = Top { digest: Digest::of(&document), document, remote };
         let mut found = layout::image(&top, &top.descriptor()?)?;
         found.names = vec![kept];
-        let mut missing = vec![];
-        for (layer, id) in found.layers()? {
-            if self.layers.known(&id)?.is_none() {
-                missing.push(layer);
-            }
-        }
-        self.download(remote, missing)?;
+        self.download(remote, found.layers()?)?;
         // One after the other: who is first takes away what the others, too, have found to be there, and by then they
         // find it unpacked.
         let _one_at_a_time = Lock::take(&self.layers.scratch()?.join("unpacking.lock"))?;
@@ -85,15 +79,15 @@ impl Store {
         images?.pop().context("every image has a name")
     }
 
-    /// Gets layers, a few at once. After a failure none is begun any more.
-    fn download(&self, remote: &Remote, layers: Vec<&LayerFile>) -> Result<()> {
+    /// Gets the layers that are not here, a few at once. After a failure none is begun any more.
+    fn download(&self, remote: &Remote, layers: Vec<(&LayerFile, Digest)>) -> Result<()> {
         let blobs = self.dir.join(BLOBS);
         fs::create_dir_all(&blobs).with_context(|| format!("create {}", blobs.display()))?;
         let queue = Mutex::new(layers.into_iter());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
-            while let Some(layer) = next() {
-                if let Err(error) = self.download_one(remote, layer) {
+            while let Some((layer, id)) = next() {
+                if let Err(error) = self.download_one(remote, layer, &id) {
                     while next().is_some() {}
                     return Err(error).with_context(|| format!("get {}", layer.name));
                 }
@@ -107,12 +101,12 @@ impl Store {
         })
     }
 
-    fn download_one(&self, remote: &Remote, layer: &LayerFile) -> Result<()> {
+    fn download_one(&self, remote: &Remote, layer: &LayerFile, id: &Digest) -> Result<()> {
         let (digest, size) = layer.digest.as_ref().zip(layer.size).context("a layer has digest and size")?;
         let (place, scratch) = (self.dir.join(&layer.name), self.layers.scratch()?);
-        // Another one may be at it.
+        // Another one may be at it, and may have unpacked it by now.
         let _one_at_a_time = Lock::take(&scratch.join(format!("{}.pull.lock", digest.hex())))?;
-        if place.exists() {
+        if place.exists() || self.layers.known(id)?.is_some() {
             return Ok(());
         }
         let mut file = tempfile::NamedTempFile::new_in(&scratch).context("make a file for a layer")?;
