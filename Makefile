@@ -47,7 +47,7 @@ demo: build ## show pods on three nodes reaching each other
 
 test: setup-test build ## run every test (as root: they make network namespaces)
 	cargo test --release --locked --workspace --no-fail-fast
-	cargo test --release --locked -p flatpod --features registry --no-fail-fast --test pod_registry
+	cargo test --release --locked -p flatpod --features registry --no-fail-fast --bins --test pod_registry
 	FLATPOD_LAB_NETWORK=reference cargo test --release --locked -p flatpod --no-fail-fast $(addprefix --test ,$(ONE_NODE))
 
 bench: build ## measure against the reference plugins and bridges

@@ -10,7 +10,7 @@ mod registry;
 use std::{
     fs,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use archive::{Layer, arch, digest, gzip};
@@ -21,6 +21,9 @@ use serde_json::{Value, json};
 
 /// `bird:feather`, in base64.
 const PASSWORD: &str = "YmlyZDpmZWF0aGVy";
+
+/// The size of a layer that is larger than all that flatpod needs.
+const LARGE: usize = 96 << 20;
 
 fn start() -> (Lab, Registry) {
     gate::require();
@@ -77,6 +80,13 @@ fn waits(lab: &Lab, reason: &str) -> String {
     let is = |pod: &Value| status(pod, "c")["state"]["waiting"]["reason"] == reason;
     let pod = lab.wait("p", reason, is);
     status(&pod, "c")["state"]["waiting"]["message"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The most memory that a process has had.
+fn peak(of: &Child) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", of.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
 }
 
 fn put_config(lab: &Lab, auths: &Value) {
@@ -221,7 +231,8 @@ fn what_is_damaged_is_not_kept() {
 #[test]
 fn a_pull_that_was_cut_or_killed_goes_on_where_it_was() {
     let (lab, registry) = start();
-    let tars = layers("x");
+    let large = Layer::base().file("large", &vec![0; LARGE], 0o644).tar();
+    let tars = [large, Layer::new().file("said", b"x", 0o644).tar()];
     let (below, above) = (digest(&tars[0]), digest(&tars[1]));
     let name = registry.name(":v1");
     registry.publish_plain("v1", &sleeper(), &slices(&tars));
@@ -242,6 +253,8 @@ fn a_pull_that_was_cut_or_killed_goes_on_where_it_was() {
         { sizes }.any(|size| size > half / 2).then_some(())
     })
     .unwrap();
+    let peak = peak(&killed);
+    assert!(peak < LARGE / 5 * 2, "{peak} bytes: it goes into a file as it comes");
     killed.kill().unwrap();
     killed.wait().unwrap();
     assert_eq!((left(&lab, "refs"), left(&lab, "layers")), (vec![], vec![]));
