@@ -47,6 +47,7 @@ demo: build ## show pods on three nodes reaching each other
 
 test: setup-test build ## run every test (as root: they make network namespaces)
 	cargo test --release --locked --workspace --no-fail-fast
+	cargo test --release --locked -p flatpod --features registry --no-fail-fast --bins --test pod_registry
 	FLATPOD_LAB_NETWORK=reference cargo test --release --locked -p flatpod --no-fail-fast $(addprefix --test ,$(ONE_NODE))
 
 bench: build ## measure against the reference plugins and bridges
@@ -69,6 +70,7 @@ bench-agent: build ## measure the agent in clusters of many nodes
 lint: setup-test ## check formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked -p flatpod --features registry --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items --workspace
 
 clean: ## remove everything built

@@ -5,7 +5,9 @@
 
 mod admission;
 mod attach;
+mod base64;
 mod carriage;
+mod carry;
 mod cgroup;
 mod cli;
 mod cni;

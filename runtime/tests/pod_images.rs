@@ -418,6 +418,18 @@ fn what_cannot_be_found_says_why() {
         assert!(message.as_str().unwrap().contains(word), "{message}");
         lab.ok(&["delete", "p"]);
     }
+    let pulled = lab.flatpod(&["image", "pull", "nginx:1.27"]);
+    assert_eq!(pulled.status.code(), Some(1));
+    for word in ["--features registry", "docker save nginx:1.27 | flatpod image load -"] {
+        assert!(text(&pulled.stderr).contains(word), "{}", text(&pulled.stderr));
+    }
+    let told = lab.try_apply(&pod("image: 'busybox:v1'", ", imagePullSecrets: [{name: pass}]")).stderr;
+    assert!(
+        text(&told).contains("imagePullSecrets: no effect here: without the feature registry"),
+        "{}",
+        text(&told)
+    );
+    lab.ok(&["delete", "p"]);
     // Asked to pull always, the local image is taken, however its name is written.
     lab.apply(&pod(
         "image: 'docker.io/library/busybox:v1', imagePullPolicy: Always, command: [sleep, '1000']",

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::base64;
+use crate::base64;
 use crate::state;
 
 const KIND: &str = "cniCacheV1";

@@ -1,7 +1,6 @@
 //! The caller's side of CNI: which network, which plugins, in which order, with what on stdin, and what to
 //! remember so that the same can be taken back (the CNI specification 1.1.0, section 2 to 5; libcni's files).
 
-mod base64;
 mod cache;
 mod call;
 mod capabilities;

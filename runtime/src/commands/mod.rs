@@ -11,6 +11,7 @@ pub(crate) mod get;
 pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod node;
+pub(crate) mod port_forward;
 pub(crate) mod run;
 pub(crate) mod up;
 pub(crate) mod wait;
@@ -91,6 +92,16 @@ pub(crate) enum PodVerb {
         echo hello | flatpod attach reader -i\n\n\
         Exit status: that of the container, 0 after leaving it, 1 when it cannot be attached to.")]
     Attach(attach::AttachArgs),
+    /// Make ports here lead to ports of a pod
+    ///
+    /// Connections come from inside the pod, over its loopback: servers that listen on 127.0.0.1 or ::1 alone are reached
+    /// as well, and no policy or plugin is in between. Ends with Ctrl-C, or when the pod is gone.
+    #[command(
+        after_help = "Examples:\n  flatpod port-forward web 8080:80\n  flatpod port-forward deployment/web :http\n  \
+        flatpod port-forward web 5432 9090:metrics --address 0.0.0.0\n\n\
+        Exit status: 0 asked to end, 1 the pod is gone, or a port cannot be listened on."
+    )]
+    PortForward(port_forward::PortForwardArgs),
     /// Delete pods, workloads, ConfigMaps and Secrets
     #[command(after_help = "Examples:\n  flatpod delete pod web\n  flatpod delete deployment/web\n  \
         flatpod delete rs/web --cascade=orphan\n  flatpod delete -f manifests/")]
@@ -104,7 +115,7 @@ pub(crate) enum PodVerb {
     /// Make, list and delete simulated nodes
     #[command(subcommand)]
     Node(node::NodeVerb),
-    /// Load, import, save, list and remove images
+    /// Load, pull, import, save, list and remove images
     #[command(subcommand)]
     Image(image::ImageVerb),
     /// Make a cluster of simulated nodes on one fabric, each with a running flatnetd
@@ -146,6 +157,7 @@ impl PodVerb {
             Self::Logs(args) => logs::run(root, args),
             Self::Exec(args) => exec::run(root, args),
             Self::Attach(args) => attach::run(root, args),
+            Self::PortForward(args) => port_forward::run(root, args),
             Self::Debug(args) => debug::run(root, args),
             Self::Delete(args) => delete::run(root, args),
             Self::Scale(args) => workloads::scale::run(root, args),

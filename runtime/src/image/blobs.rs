@@ -19,7 +19,7 @@ use super::{
 };
 
 /// No document about an image is larger (containerd's limit).
-const DOCUMENT: u64 = 8 << 20;
+pub(super) const DOCUMENT: u64 = 8 << 20;
 /// Links in an archive may lead to links.
 const HOPS: usize = 8;
 

@@ -44,6 +44,7 @@ fn image(blobs: &Blobs, entry: &Entry) -> Result<Found> {
     }
     let names = entry.repo_tags.iter().flatten().map(|name| name.parse());
     let names = names.collect::<Result<_, _>>().context("a name in RepoTags")?;
-    let layers = entry.layers.iter().map(|name| LayerFile { name: name.clone(), digest: None }).collect();
+    let layer = |name: &String| LayerFile { name: name.clone(), digest: None, size: None };
+    let layers = entry.layers.iter().map(layer).collect();
     Ok(Found { names, digests: vec![], config, layers })
 }

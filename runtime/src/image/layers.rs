@@ -3,6 +3,7 @@
 //! ```text
 //! images/layers/DIGITS/fs           what overlayfs mounts
 //!                      layer.json   how large it is
+//!        blobs/sha256/DIGITS        layers as they came from a registry, of images that are not whole yet
 //!        tmp/                       what is being unpacked, and locks of who does it
 //!        loading.lock               shared by those who add layers that no image names yet
 //!        launching.lock             shared by those who are about to mount layers
@@ -27,6 +28,9 @@ use super::{
     unpack::unpack,
 };
 use crate::state::{Lock, read_json, write_json};
+
+/// Where layers are that were pulled and not unpacked yet: as in a layout.
+pub(super) const BLOBS: &str = "blobs/sha256";
 
 /// The layers of a store.
 #[derive(Debug)]
@@ -89,13 +93,18 @@ impl Layers {
         self.dir.join("layers")
     }
 
+    /// A layer that is there.
+    pub(super) fn known(&self, diff_id: &Digest) -> Result<Option<Layer>> {
+        read_json(&self.place(diff_id).join("layer.json"))
+    }
+
     /// Adds a layer, unless it is there. Two who add the same one do not unpack it twice.
     pub(super) fn add(&self, from: Box<dyn io::Read>, expected: &Expected<'_>) -> Result<Layer> {
         let scratch = self.scratch()?;
         let lock = |id: &Digest| Lock::take(&scratch.join(format!("{}.lock", id.hex())));
         let _one_at_a_time = expected.diff_id.map(lock).transpose()?;
         if let Some(id) = expected.diff_id
-            && let Some(layer) = read_json(&self.place(id).join("layer.json"))?
+            && let Some(layer) = self.known(id)?
         {
             if let Some(blob) = expected.blob {
                 same("the file", &Hashed::new(from).finish()?, blob)?;
@@ -140,7 +149,7 @@ impl Layers {
             }
         }
         // Files take a while to remove, and nobody else has to do with these.
-        let left = entries(&scratch);
+        let left = [entries(&scratch), entries(&self.dir.join(BLOBS))].concat();
         drop(nobody_launches);
         for left in left {
             let removed = if left.is_dir() { fs::remove_dir_all(&left) } else { fs::remove_file(&left) };
@@ -189,7 +198,7 @@ fn fill(dir: &Path, from: Box<dyn io::Read>, expected: &Expected<'_>) -> Result<
     Ok(layer)
 }
 
-fn same(what: &str, found: &Digest, wanted: &Digest) -> Result<()> {
+pub(super) fn same(what: &str, found: &Digest, wanted: &Digest) -> Result<()> {
     if found != wanted {
         bail!("{what} is damaged: its digest is {found}, not {wanted}");
     }

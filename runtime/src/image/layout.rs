@@ -6,6 +6,7 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest,
 use super::{
     blobs::{Blobs, json},
     digest::Digest,
+    layers::BLOBS,
     load::{Found, LayerFile},
     platform,
     reference::Reference,
@@ -21,10 +22,30 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 /// Indexes may name indexes.
 const DEPTH: usize = 4;
 
+/// Where the documents about an image are.
+pub(super) trait Documents {
+    /// The manifest or index of this digest.
+    fn manifest(&self, digest: &Digest) -> Result<Vec<u8>>;
+
+    /// The configuration of this digest.
+    fn config(&self, digest: &Digest) -> Result<Vec<u8>>;
+}
+
+/// A layout has all of them in one place.
+impl Documents for Blobs {
+    fn manifest(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.verified(&blob(digest), digest)
+    }
+
+    fn config(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.verified(&blob(digest), digest)
+    }
+}
+
 /// The images of a layout that this machine can run.
 pub(super) fn images(blobs: &Blobs) -> Result<Vec<Found>> {
     let index: ImageIndex = json(&blobs.document(INDEX)?, INDEX)?;
-    let mut search = Search { blobs, own: platform::own(), others: vec![] };
+    let mut search = Search::new(blobs);
     let mut found: Vec<Found> = vec![];
     for entry in index.manifests() {
         let Some(mut image) = search.image(entry, DEPTH)? else { continue };
@@ -38,10 +59,17 @@ pub(super) fn images(blobs: &Blobs) -> Result<Vec<Found>> {
         }
     }
     if found.is_empty() {
-        let others = search.others.join(", ");
-        bail!("no image for {}: it has {}", search.own, if others.is_empty() { "none" } else { &others });
+        bail!(search.nothing());
     }
     Ok(found)
+}
+
+/// The image that a manifest or an index leads to. It has no name yet.
+#[cfg(feature = "registry")]
+pub(super) fn image(documents: &dyn Documents, entry: &Descriptor) -> Result<Found> {
+    let mut search = Search::new(documents);
+    let found = search.image(entry, DEPTH)?;
+    found.with_context(|| search.nothing())
 }
 
 /// The name that an index gives one of its entries.
@@ -55,13 +83,23 @@ fn name(entry: &Descriptor) -> Result<Option<Reference>> {
 }
 
 struct Search<'a> {
-    blobs: &'a Blobs,
+    documents: &'a dyn Documents,
     own: String,
     /// Platforms of images that were passed over.
     others: Vec<String>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(documents: &'a dyn Documents) -> Self {
+        Self { documents, own: platform::own(), others: vec![] }
+    }
+
+    /// That there is no image for this machine.
+    fn nothing(&self) -> String {
+        let others = self.others.join(", ");
+        format!("no image for {}: it has {}", self.own, if others.is_empty() { "none" } else { &others })
+    }
+
     /// The image that a descriptor leads to; `None` when it is none for this machine.
     fn image(&mut self, entry: &Descriptor, depth: usize) -> Result<Option<Found>> {
         if let Some(other) = entry.platform().as_ref().map(platform::of).filter(|name| *name != self.own) {
@@ -86,8 +124,7 @@ impl Search<'_> {
         let Some(depth) = depth.checked_sub(1) else {
             bail!("index {digest} is below too many others");
         };
-        let name = blob(digest);
-        let index: ImageIndex = json(&self.blobs.verified(&name, digest)?, &name)?;
+        let index: ImageIndex = json(&self.documents.manifest(digest)?, &blob(digest))?;
         for entry in index.manifests() {
             if let Some(found) = self.image(entry, depth)? {
                 return Ok(Some(found));
@@ -97,12 +134,10 @@ impl Search<'_> {
     }
 
     fn manifest(&mut self, of: &Digest) -> Result<Option<Found>> {
-        let name = blob(of);
-        let manifest: ImageManifest = json(&self.blobs.verified(&name, of)?, &name)?;
+        let manifest: ImageManifest = json(&self.documents.manifest(of)?, &blob(of))?;
         let config_digest = digest(manifest.config())?;
-        let name = blob(&config_digest);
-        let config = self.blobs.verified(&name, &config_digest)?;
-        let read: ImageConfiguration = json(&config, &name)?;
+        let config = self.documents.config(&config_digest)?;
+        let read: ImageConfiguration = json(&config, &blob(&config_digest))?;
         let own = platform::name(read.os(), read.architecture());
         if own != self.own {
             self.others.push(own);
@@ -110,7 +145,7 @@ impl Search<'_> {
         }
         let layer = |entry: &Descriptor| -> Result<LayerFile> {
             let digest = digest(entry)?;
-            Ok(LayerFile { name: blob(&digest), digest: Some(digest) })
+            Ok(LayerFile { name: blob(&digest), digest: Some(digest), size: Some(entry.size()) })
         };
         let layers = manifest.layers().iter().map(layer).collect::<Result<_>>()?;
         Ok(Some(Found { names: vec![], digests: vec![], config, layers }))
@@ -122,5 +157,5 @@ fn digest(entry: &Descriptor) -> Result<Digest> {
 }
 
 fn blob(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    format!("{BLOBS}/{}", digest.hex())
 }

@@ -31,6 +31,23 @@ pub(super) struct Found {
 pub(super) struct LayerFile {
     pub(super) name: String,
     pub(super) digest: Option<Digest>,
+    /// How long it is, where that is told.
+    #[cfg_attr(not(feature = "registry"), expect(dead_code, reason = "only a download can have no end"))]
+    pub(super) size: Option<u64>,
+}
+
+impl Found {
+    /// Its layers' files, each with the digest of what it unpacks to.
+    pub(super) fn layers(&self) -> Result<Vec<(&LayerFile, Digest)>> {
+        let read: ImageConfiguration = json(&self.config, "the image's configuration")?;
+        let ids = read.rootfs().diff_ids();
+        if ids.len() != self.layers.len() {
+            bail!("the image has {} layers, its configuration {}", self.layers.len(), ids.len());
+        }
+        let with_id =
+            |(file, id): (_, &String)| Ok((file, id.parse().with_context(|| format!("layer {id}"))?));
+        self.layers.iter().zip(ids).map(with_id).collect()
+    }
 }
 
 impl Store {
@@ -58,16 +75,16 @@ impl Store {
     }
 
     /// Unpacks an image, and keeps it under its names.
-    fn take(&self, blobs: &Blobs, found: &Found) -> Result<Vec<Image>> {
+    pub(super) fn take(&self, blobs: &Blobs, found: &Found) -> Result<Vec<Image>> {
         let read: ImageConfiguration = json(&found.config, "the image's configuration")?;
-        let ids = read.rootfs().diff_ids();
-        if ids.len() != found.layers.len() {
-            bail!("the image has {} layers, its configuration {}", found.layers.len(), ids.len());
-        }
         let mut layers = vec![];
-        for (file, id) in found.layers.iter().zip(ids) {
+        for (file, id) in found.layers()? {
             let told = || format!("layer {id}");
-            let id = id.parse().with_context(told)?;
+            // One that is here need not come again.
+            if let Some(known) = self.layers.known(&id)?.filter(|_| !blobs.has(&file.name)) {
+                layers.push(known);
+                continue;
+            }
             let expected = Expected { blob: file.digest.as_ref(), diff_id: Some(&id) };
             layers.push(
                 blobs

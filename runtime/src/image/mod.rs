@@ -1,4 +1,5 @@
-//! Images: a read-only file tree and how to run what is in it. From local files only.
+//! Images: a read-only file tree and how to run what is in it. From local files and, with the feature `registry`,
+//! from registries.
 
 mod blobs;
 mod compression;
@@ -12,6 +13,8 @@ mod load;
 mod pack;
 mod platform;
 mod reference;
+#[cfg(feature = "registry")]
+mod registry;
 mod save;
 mod store;
 mod tools;
@@ -27,6 +30,8 @@ pub(crate) use blobs::Source;
 pub(crate) use digest::Digest;
 pub(crate) use files::read as read_file;
 pub(crate) use reference::Reference;
+#[cfg(feature = "registry")]
+pub(crate) use registry::{Access, Keys};
 pub(crate) use store::{ImageError, Store};
 pub(crate) use tree::{look_up, make_dirs};
 pub(crate) use users::{mounted, pods_with};

@@ -51,6 +51,23 @@ impl Reference {
         self.tag.as_deref()
     }
 
+    /// Its registry, and its name there.
+    #[cfg(feature = "registry")]
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        self.repository.split_once('/').unwrap_or_default()
+    }
+
+    /// Whether it is no name of an image on a registry: what is built in, and what podman builds.
+    pub(crate) fn is_only_here(&self) -> bool {
+        ["builtin/", "localhost/"].iter().any(|prefix| self.familiar().starts_with(prefix))
+    }
+
+    /// The name to keep an image of this name under: a digest says more than a tag.
+    #[cfg(feature = "registry")]
+    pub(crate) fn to_keep(&self) -> Self {
+        Self { tag: self.tag.clone().filter(|_| self.digest.is_none()), ..self.clone() }
+    }
+
     /// The digest of the image that it has to be, if it says so.
     pub(crate) fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()

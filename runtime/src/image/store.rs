@@ -20,6 +20,13 @@ use crate::state::{Lock, read_json, remove, write_json};
 /// The least digits that an image's id is recognised by.
 const SHORTEST_ID: usize = 6;
 
+/// Why what is not in the store is nowhere.
+const NOT_PULLED: &str = if cfg!(feature = "registry") {
+    "and is not to be pulled: imagePullPolicy is Never, or the name is none of a registry's"
+} else {
+    "and nothing is pulled from registries"
+};
+
 /// Why an image cannot be used.
 #[derive(Debug)]
 pub(crate) enum ImageError {
@@ -51,8 +58,8 @@ impl fmt::Display for ImageError {
             }
             Self::Missing(name, None) => write!(
                 f,
-                "image {name:?} is not in the local store, and nothing is pulled from registries. Load it: docker save \
-                 {name} | flatpod image load - (or, from a root file system: flatpod image import {name} ROOTFS)"
+                "image {name:?} is not in the local store, {NOT_PULLED}. Load it: docker save {name} | flatpod image \
+                 load - (or, from a root file system: flatpod image import {name} ROOTFS)"
             ),
         }
     }
@@ -63,7 +70,7 @@ impl std::error::Error for ImageError {}
 /// The image store.
 #[derive(Debug)]
 pub(crate) struct Store {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     pub(super) layers: Layers,
 }
 
@@ -137,8 +144,8 @@ impl Store {
         if name.familiar().starts_with("builtin/") {
             bail!("{name} is a name of built-in images: choose another one");
         }
-        if name.digest().is_some() {
-            bail!("{name}: a name to give is without digest");
+        if name.digest().is_some_and(|digest| !image.digests.contains(digest)) {
+            bail!("{name} is the name of another image: a name to give is without digest");
         }
         fs::create_dir_all(self.refs()).with_context(|| format!("create {}", self.refs().display()))?;
         write_json(&self.file(name), image)
@@ -182,7 +189,10 @@ impl Store {
 
     fn file(&self, name: &Reference) -> PathBuf {
         // A percent sign is in no name, so no two make one file name.
-        let name = format!("{}:{}", name.repository(), name.tag().unwrap_or_default());
+        let name = match (name.tag(), name.digest()) {
+            (None, Some(digest)) => format!("{}@{digest}", name.repository()),
+            (tag, _) => format!("{}:{}", name.repository(), tag.unwrap_or_default()),
+        };
         self.refs().join(format!("{}.json", name.replace('/', "%")))
     }
 }

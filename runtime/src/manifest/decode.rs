@@ -126,6 +126,11 @@ impl Walk<'_> {
         let given = plain_text(&value);
         match field.policy {
             Policy::Honoured | Policy::Rejected(_) => {}
+            Policy::WithRegistry(why) => {
+                if !cfg!(feature = "registry") && !asks_nothing(&entry.value) {
+                    self.report.notice(path, why);
+                }
+            }
             Policy::Notice { why, silent } => {
                 if !given.is_some_and(|text| silent.contains(&text.as_str())) && !asks_nothing(&entry.value) {
                     self.report.notice(path, why);

@@ -107,6 +107,7 @@ fn row(path: &str, field: &Field) -> Row {
     let (treatment, why) = match field.policy {
         Policy::Honoured => ("honoured".to_owned(), ""),
         Policy::Notice { why, .. } => ("notice".to_owned(), why),
+        Policy::WithRegistry(why) => ("with registry".to_owned(), why),
         Policy::Rejected(why) => ("rejected".to_owned(), why),
         Policy::Only { values, why } => {
             let values: Vec<&str> =
@@ -127,6 +128,7 @@ What `flatpod` does with each field of a manifest. This page is made from the ta
 
 * **honoured**: the effect that Kubernetes documents.
 * **notice**: kept in the object, but without effect here. It is said once, as a warning.
+* **with registry**: honoured by a `flatpod` that is built with the feature `registry`; in others a notice.
 * **only**: these values are honoured, others rejected.
 * **rejected**: the object is refused, with the reason. Whatever would change isolation, data, order or reachability
   if it were dropped is rejected.

@@ -9,6 +9,7 @@ mod decide;
 mod end;
 mod ephemeral;
 mod events;
+mod pull;
 mod question;
 mod runs;
 mod status;
@@ -239,6 +240,7 @@ impl Supervisor {
             run.look(&self.cgroup)?;
         }
         self.care_for_all()?;
+        self.see_pulls()?;
         if self.pause_is_gone() && self.end.is_none() {
             self.start_over()?;
         }

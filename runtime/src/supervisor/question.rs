@@ -178,7 +178,7 @@ impl Supervisor {
 }
 
 #[expect(clippy::disallowed_methods, reason = "questions are asked by processes")]
-fn own_program(args: &[&str]) -> Command {
+pub(super) fn own_program(args: &[&str]) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.args(args);
     command

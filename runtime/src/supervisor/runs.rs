@@ -23,6 +23,7 @@ use super::{
     care::Care,
     container_cgroup,
     decide::{Seen, State},
+    pull::Pull,
     watch::Watch,
 };
 use crate::{
@@ -39,7 +40,7 @@ use crate::{
 };
 
 /// How long to wait after a container could not be made.
-const HOLD: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const HOLD: SignedDuration = SignedDuration::from_secs(5);
 /// For the container that holds a shared PID namespace to start, or to end.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(20);
 /// A container whose shim was killed: nobody knows how it ended.
@@ -61,6 +62,7 @@ pub(super) struct Run {
     pub(super) held: Option<(CannotMake, Timestamp)>,
     pub(super) asked_at: Option<Timestamp>,
     pub(super) care: Care,
+    pub(super) pull: Pull,
     /// The run after whose end it was last said that it waits.
     pub(super) told_to_wait: Option<u32>,
 }
@@ -78,6 +80,7 @@ impl Run {
             held: None,
             asked_at: None,
             care: Care::default(),
+            pull: Pull::default(),
             told_to_wait: None,
         }
     }
@@ -139,7 +142,7 @@ impl Run {
         Seen {
             state: self.state.clone(),
             backoff_step: self.record.map_or(0, |record| record.backoff_step),
-            held_until: self.held.as_ref().map(|(_, until)| *until),
+            held_until: self.pull.until().or(self.held.as_ref().map(|(_, until)| *until)),
             asked_at: self.asked_at,
         }
     }
@@ -213,6 +216,9 @@ impl Supervisor {
             return Ok(());
         };
         let container = self.container(name)?;
+        if !self.has_image(&container)? {
+            return Ok(());
+        }
         let made = self.launch(&container, &sandbox, backoff_step);
         let again = made.as_ref().is_ok_and(Option::is_none);
         let run = self.runs.get_mut(name).context("every container has a run")?;

@@ -1,8 +1,7 @@
 //! What stands before a server that does not want to be reached.
 
 use std::{
-    io,
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::ExitCode,
     thread,
 };
@@ -11,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{netexec::end_when_asked, small::say};
+use crate::carry::join;
 
 /// From where to where.
 #[derive(Debug, Args)]
@@ -33,18 +33,4 @@ pub(super) fn run(args: &ProxyArgs) -> Result<ExitCode> {
         });
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Carries both ways, until both are at their end.
-fn join(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
-    let (from, to) = (server.try_clone()?, client.try_clone()?);
-    let back = thread::spawn(move || carry(&from, &to));
-    carry(client, server)?;
-    back.join().unwrap_or(Ok(()))
-}
-
-fn carry(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
-    let carried = io::copy(&mut from, &mut to);
-    to.shutdown(Shutdown::Write)?;
-    carried.map(|_| ())
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use netns_fixtures::{gate, wait_until};
+use netns_fixtures::{NetNs, gate, wait_until};
 use serde_json::Value;
 
 /// Programs of the test image that need a shell.
@@ -35,6 +35,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// The laboratory. Everything in it goes when it is dropped.
 pub(crate) struct Lab {
     dir: tempfile::TempDir,
+    /// Where flatpod is started, when that is not where we are.
+    net: Option<NetNs>,
 }
 
 #[allow(dead_code, reason = "each test file uses some")]
@@ -54,9 +56,21 @@ impl Lab {
 
     /// Without nodes.
     pub(crate) fn bare() -> Self {
+        Self::started_in(None)
+    }
+
+    /// With one node, and flatpod started in a network namespace of its own, which has nothing but its loopback: what
+    /// it listens on and whom it asks is in there.
+    pub(crate) fn apart(net: &NetNs) -> Self {
+        let lab = Self::started_in(Some(net.clone()));
+        lab.node("n1", FLATNET);
+        lab
+    }
+
+    fn started_in(net: Option<NetNs>) -> Self {
         gate::require();
-        let lab =
-            Self { dir: tempfile::Builder::new().prefix("pods-").tempdir().expect("a temporary directory") };
+        let dir = tempfile::Builder::new().prefix("pods-").tempdir().expect("a temporary directory");
+        let lab = Self { dir, net };
         lab.import_busybox();
         lab
     }
@@ -95,6 +109,14 @@ impl Lab {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flatpod"));
         command.env("FLATPOD_ROOT", self.root()).args(args).stdin(Stdio::null());
+        if let Some(net) = &self.net {
+            // Nor does it ask a proxy, or use a password of ours.
+            for name in ["http_proxy", "https_proxy", "all_proxy"] {
+                command.env_remove(name).env_remove(name.to_uppercase());
+            }
+            command.env("DOCKER_CONFIG", self.dir.path());
+            net.enter_for_child(&mut command).expect("enter the namespace");
+        }
         command
     }
 

@@ -1,5 +1,6 @@
 //! `image`: what can be run.
 
+mod pull;
 mod show;
 
 use std::{
@@ -29,6 +30,14 @@ pub(crate) enum ImageVerb {
     #[command(after_help = "Examples:\n  docker save nginx:1.27 | flatpod image load -\n  \
         flatpod image load -i nginx.tar.gz\n  flatpod image load ./layout --tag nginx:1.27")]
     Load(LoadArgs),
+    /// Pull images from registries, where flatpod is built with the feature `registry`
+    ///
+    /// Of an image for several platforms this machine's is taken. Layers that are here do not come again, every digest
+    /// is verified, and what came whole stays for the next try when something goes wrong. Names and passwords are those
+    /// of `docker login` (~/.docker/config.json, or config.json in $DOCKER_CONFIG).
+    #[command(after_help = "Examples:\n  flatpod image pull nginx:1.27\n  \
+        flatpod image pull --insecure-registry 192.0.2.7:5000 192.0.2.7:5000/web:v1")]
+    Pull(pull::PullArgs),
     /// Give a root file system a name: a directory, which is used where it is and never written to, or a tar of one
     #[command(after_help = "Examples:\n  flatpod image import bookworm ./rootfs --cmd bash\n  \
         docker export web | flatpod image import web:v1 - --cmd nginx --cmd=-g --cmd 'daemon off;'")]
@@ -114,6 +123,7 @@ pub(crate) fn run(root: &Root, verb: &ImageVerb) -> Result<ExitCode> {
     let store = Store::new(root.images());
     match verb {
         ImageVerb::Load(args) => load(root, &store, args)?,
+        ImageVerb::Pull(args) => pull::run(root, &store, args)?,
         ImageVerb::Import(args) => import(root, &store, args)?,
         ImageVerb::Ls { output } => show::list(&store.all()?, *output)?,
         ImageVerb::Inspect { names } => {

@@ -14,8 +14,9 @@ pub(super) static CONTAINER: Object = Object {
         honoured("env", Shape::Many(&Shape::One(&ENV_VAR))),
         honoured("envFrom", Shape::Many(&Shape::One(&ENV_FROM))),
         honoured("image", Shape::Text),
-        honoured("imagePullPolicy", Shape::Text)
-            .note("images come from the local store; Always finds them there too"),
+        honoured("imagePullPolicy", Shape::Text).note(
+            "without the feature registry images come from the local store, where Always finds them, too",
+        ),
         honoured("lifecycle", Shape::One(&LIFECYCLE)),
         honoured("livenessProbe", Shape::One(&PROBE)),
         honoured("name", Shape::Text).required(),

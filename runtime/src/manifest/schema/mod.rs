@@ -62,6 +62,9 @@ pub enum Policy {
         /// Values that ask for nothing.
         silent: &'static [&'static str],
     },
+    /// Honoured by a flatpod that is built with the feature `registry`. In others it is without effect, and that is said
+    /// once.
+    WithRegistry(&'static str),
     /// Honoured for these values, refused for others.
     Only {
         /// The values, as text.
@@ -168,6 +171,10 @@ const fn honoured(name: &'static str, shape: Shape) -> Field {
 
 const fn notice(name: &'static str, shape: Shape, why: &'static str) -> Field {
     Field { name, shape, required: false, policy: Policy::Notice { why, silent: &[] }, note: "" }
+}
+
+const fn with_registry(name: &'static str, shape: Shape, why: &'static str) -> Field {
+    Field { name, shape, required: false, policy: Policy::WithRegistry(why), note: "" }
 }
 
 const fn only(name: &'static str, shape: Shape, values: &'static [&'static str], why: &'static str) -> Field {

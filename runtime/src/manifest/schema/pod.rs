@@ -9,6 +9,7 @@ use super::{
     placement::{AFFINITY, TOLERATION, TOPOLOGY_SPREAD},
     rejected,
     volume::VOLUME,
+    with_registry,
 };
 
 const NO_SCHEDULER: &str =
@@ -60,10 +61,10 @@ static POD_SPEC: Object = Object {
         only("hostUsers", Shape::Bool, &["true"], "user namespaces are not made here; leave it out"),
         honoured("hostname", Shape::Text),
         rejected("hostnameOverride", "not done here; set spec.hostname"),
-        notice(
+        with_registry(
             "imagePullSecrets",
             Shape::Many(&Shape::One(&LOCAL_REFERENCE)),
-            "images come from the local store, not from a registry",
+            "without the feature registry images come from the local store",
         ),
         honoured("initContainers", Shape::Many(&Shape::One(&CONTAINER))),
         honoured("nodeName", Shape::Text),
