@@ -1,7 +1,9 @@
 //! Cgroups, in whichever hierarchies the machine has: version 1, version 2, or both beside each other.
 
+mod devices;
+
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -48,11 +50,18 @@ impl Cgroup {
     /// Makes it where there is something to limit, and sets the limits.
     pub(crate) fn limit(path: &Path, limits: &Limits) -> Result<()> {
         let below = path.strip_prefix("/").unwrap_or(path);
-        for mount in hierarchies()? {
+        let mounts = hierarchies()?;
+        if mounts.is_empty() {
+            bail!(
+                "containers need cgroups, and none are mounted here: mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+            );
+        }
+        for mount in mounts {
             let dir = mount.join(below);
             let settings = limits.settings(&mount);
             if !settings.is_empty() {
                 fs::create_dir_all(&dir).with_context(|| format!("create cgroup {}", dir.display()))?;
+                delegate(&mount, below)?;
             }
             for (file, value) in settings {
                 let file = dir.join(file);
@@ -60,6 +69,15 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Lets its processes open the usual devices only, where no hierarchy of version 1 sees to that.
+    pub(crate) fn restrict_devices(&self) -> Result<()> {
+        if controllers()?.get("devices") == Some(&Version::One) {
+            return Ok(());
+        }
+        let unified = self.dirs.iter().find(|dir| dir.join("cgroup.controllers").exists());
+        devices::restrict(unified.context("the container is in no cgroup of version 2")?)
     }
 
     /// In how many hierarchies it is.
@@ -107,8 +125,7 @@ impl Cgroup {
 }
 
 impl Limits {
-    /// Files and values for the hierarchy of version 1 that is mounted there. Of version 2, what the launcher sets for
-    /// each container is all there is.
+    /// Files and values for the hierarchy that is mounted there.
     fn settings(&self, mount: &Path) -> Vec<(&'static str, String)> {
         let mut settings = vec![];
         if mount.join("cpu.shares").exists() {
@@ -119,8 +136,74 @@ impl Limits {
         if mount.join("memory.limit_in_bytes").exists() {
             settings.extend(self.memory.map(|bytes| ("memory.limit_in_bytes", bytes.to_string())));
         }
+        let unified = unified_controllers(mount);
+        if unified.contains("cpu") {
+            settings.push(("cpu.weight", weight(self.cpu_shares).to_string()));
+            settings.extend(self.cpu_quota.map(|quota| ("cpu.max", format!("{quota} {CPU_PERIOD}"))));
+        }
+        if unified.contains("memory") {
+            settings.extend(self.memory.map(|bytes| ("memory.max", bytes.to_string())));
+        }
         settings
     }
+}
+
+/// Shares of version 1 as a weight of version 2: from 2 to 262144 are from 1 to 10000 (the kubelet's formula).
+fn weight(shares: u64) -> u64 {
+    1 + shares.saturating_sub(2) * 9999 / 262_142
+}
+
+/// Which version of cgroups has a controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    One,
+    Two,
+}
+
+/// The controllers that this machine has, as their hierarchies are mounted here.
+pub(crate) fn controllers() -> Result<BTreeMap<String, Version>> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+    let mut found = BTreeMap::new();
+    for line in mounts.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        match fields[..] {
+            [_, at, "cgroup2", ..] => {
+                found.extend(unified_controllers(Path::new(at)).into_iter().map(|name| (name, Version::Two)));
+            }
+            // Among other options.
+            [_, _, "cgroup", options, ..] => {
+                found.extend(options.split(',').map(|name| (name.to_owned(), Version::One)));
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The controllers of a hierarchy of version 2; none of another.
+fn unified_controllers(mount: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Lets each cgroup on the way to `below` hand on the controllers of CPU and memory, in version 2.
+fn delegate(mount: &Path, below: &Path) -> Result<()> {
+    let wanted: Vec<String> = unified_controllers(mount)
+        .into_iter()
+        .filter(|name| matches!(name.as_str(), "cpu" | "memory"))
+        .map(|name| format!("+{name}"))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut above = mount.to_owned();
+    for part in below {
+        let file = above.join("cgroup.subtree_control");
+        fs::write(&file, wanted.join(" "))
+            .with_context(|| format!("write {} to {}", wanted.join(" "), file.display()))?;
+        above.push(part);
+    }
+    Ok(())
 }
 
 /// Where cgroup hierarchies are mounted.
@@ -166,6 +249,10 @@ fn children(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn remove(dir: &Path) -> Result<()> {
+    // Where nothing may be written, even what is not there cannot be removed.
+    if !dir.exists() {
+        return Ok(());
+    }
     for child in children(dir) {
         remove(&child)?;
     }
@@ -178,4 +265,20 @@ fn remove(dir: &Path) -> Result<()> {
             Err(e) => Some(Err(e)),
         });
     removed?.with_context(|| format!("remove cgroup {}", dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_weights_in_version_2() {
+        assert_eq!([2, 1024, 262_144].map(weight), [1, 39, 10_000]);
+    }
+
+    #[test]
+    fn this_machine_has_controllers_each_in_one_version() {
+        let found = controllers().unwrap();
+        assert!(found.contains_key("memory") && found.contains_key("cpu"), "{found:?}");
+    }
 }

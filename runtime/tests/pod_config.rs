@@ -197,22 +197,46 @@ fn limits_are_the_kernels() {
     let ended = &status(&after, "eats")["state"]["terminated"];
     assert_eq!((ended["exitCode"].as_i64(), ended["reason"].as_str()), (Some(137), Some("OOMKilled")));
     assert!(status(&after, "c")["state"]["running"].is_object(), "the limit is the container's");
-    let of = |controller: &str, above: &str, file: &str| {
-        let text = std::fs::read_to_string(format!("/proc/{}/cgroup", lab.pid("p", "c"))).unwrap();
-        let version_1 = text.lines().find_map(|line| line.split_once(&format!(":{controller}:")));
-        let (_, path) = version_1.unwrap_or_else(|| panic!("no {controller} in {text}"));
-        std::fs::read_to_string(format!("/sys/fs/cgroup/{controller}{path}/{above}{file}"))
-            .unwrap()
-            .trim()
-            .to_owned()
+    let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", lab.pid("p", "c"))).unwrap();
+    // The container's, and the pod's, of both together.
+    assert_eq!(memory_limits(&cgroups), [24 << 20, 48 << 20].map(|bytes: u64| bytes.to_string()));
+    assert_eq!(cpu_quotas(&cgroups), ["50000 100000", "100000 100000"]);
+    assert_eq!(pod_weight(&cgroups), 512);
+}
+
+/// A file of a container's cgroup and of its pod's, in the version that has the controller.
+fn limits(cgroups: &str, controller: &str, [one, two]: [&str; 2]) -> [String; 2] {
+    let version_1 = cgroups.lines().find_map(|line| line.split_once(&format!(":{controller}:")));
+    let (mount, path, file) = match version_1 {
+        Some((_, path)) => (format!("/sys/fs/cgroup/{controller}"), path, one),
+        None => ("/sys/fs/cgroup".to_owned(), cgroups.trim().trim_start_matches("0::"), two),
     };
-    assert_eq!(of("memory", "", "memory.limit_in_bytes"), (24 << 20).to_string());
-    assert_eq!(of("cpu", "", "cpu.cfs_quota_us"), "50000");
-    assert_eq!(of("cpu", "", "cpu.shares"), "256");
-    // The pod's own, of both together.
-    assert_eq!(of("memory", "../", "memory.limit_in_bytes"), (48 << 20).to_string());
-    assert_eq!(of("cpu", "../", "cpu.cfs_quota_us"), "100000");
-    assert_eq!(of("cpu", "../", "cpu.shares"), "512");
+    ["", "../"].map(|above| {
+        let file = format!("{mount}{path}/{above}{file}");
+        std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}")).trim().to_owned()
+    })
+}
+
+fn memory_limits(cgroups: &str) -> [String; 2] {
+    limits(cgroups, "memory", ["memory.limit_in_bytes", "memory.max"])
+}
+
+/// In microseconds, and of how many.
+fn cpu_quotas(cgroups: &str) -> [String; 2] {
+    let whole = |quota: String| if quota.contains(' ') { quota } else { format!("{quota} 100000") };
+    limits(cgroups, "cpu", ["cpu.cfs_quota_us", "cpu.max"]).map(whole)
+}
+
+/// In shares of version 1; version 2 rounds.
+fn pod_weight(cgroups: &str) -> u64 {
+    let [container, pod] = limits(cgroups, "cpu", ["cpu.shares", "cpu.weight"]);
+    let [container, pod]: [u64; 2] = [container, pod].map(|text| text.parse().unwrap());
+    match (container, pod) {
+        (256, pod) => pod,
+        // The launcher has a formula of its own, which gives more weight to little.
+        (container, 20) if container < 100 => 512,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Whoever starts flatpod: nohup ignores SIGHUP, shells have their background jobs ignore SIGINT.

@@ -1,5 +1,7 @@
 //! The OCI runtime configuration of a container (`config.json` of the OCI runtime specification 1.0).
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde_json::{Map, Value, json};
@@ -10,7 +12,7 @@ use super::{
     seccomp, user, volumes,
 };
 use crate::{
-    cgroup::CPU_PERIOD,
+    cgroup::{CPU_PERIOD, Version, controllers},
     seccomp::{ADMIN, Profile},
 };
 
@@ -65,7 +67,7 @@ pub(crate) fn oci_spec(making: &Making<'_>, hostname: &str) -> Result<Value> {
         "linux": {
             "namespaces": namespaces(making),
             "cgroupsPath": making.cgroup,
-            "resources": resources(making.container.resources.as_ref(), privileged)?,
+            "resources": resources(making.container.resources.as_ref(), privileged, &controllers()?)?,
             "maskedPaths": if privileged { &none[..] } else { &MASKED[..] },
             "readonlyPaths": if privileged { &none[..] } else { &READ_ONLY[..] },
         },
@@ -153,21 +155,34 @@ fn mounts(making: &Making<'_>, read_only: bool, privileged: bool) -> Result<Vec<
     Ok(all)
 }
 
-/// Limits and requests, in the kernel's units (Kubernetes' formulas).
-fn resources(wanted: Option<&ResourceRequirements>, privileged: bool) -> Result<Value> {
-    let mut cpu = Map::new();
-    let mut memory = Map::new();
-    cpu.insert("shares".to_owned(), json!(cpu_shares(cpu_request(wanted)?.unwrap_or(0))));
-    if let Some(limit) = listed(wanted, List::Limits, "cpu", milli)? {
-        cpu.insert("quota".to_owned(), json!(cpu_quota(limit)));
-        cpu.insert("period".to_owned(), json!(CPU_PERIOD));
+/// Limits and requests, in the kernel's units (Kubernetes' formulas). A request weighs nothing where nobody weighs, but a
+/// limit that nobody would keep is an error.
+fn resources(
+    wanted: Option<&ResourceRequirements>,
+    privileged: bool,
+    controllers: &BTreeMap<String, Version>,
+) -> Result<Value> {
+    let mut all = json!({ "devices": devices(privileged) });
+    let quota = listed(wanted, List::Limits, "cpu", milli)?;
+    let limit = listed(wanted, List::Limits, "memory", quantity)?;
+    for (name, limited) in [("cpu", quota.is_some()), ("memory", limit.is_some())] {
+        if limited && !controllers.contains_key(name) {
+            bail!(
+                "limits.{name}: the cgroups of this machine have no {name} controller here; leave the limit out"
+            );
+        }
     }
-    if let Some(limit) = listed(wanted, List::Limits, "memory", quantity)? {
-        memory.insert("limit".to_owned(), json!(limit));
+    if controllers.contains_key("cpu") {
+        let mut cpu = Map::new();
+        cpu.insert("shares".to_owned(), json!(cpu_shares(cpu_request(wanted)?.unwrap_or(0))));
+        if let Some(quota) = quota {
+            cpu.insert("quota".to_owned(), json!(cpu_quota(quota)));
+            cpu.insert("period".to_owned(), json!(CPU_PERIOD));
+        }
+        all["cpu"] = Value::Object(cpu);
     }
-    let mut all = json!({ "cpu": cpu, "devices": devices(privileged) });
-    if !memory.is_empty() {
-        all["memory"] = Value::Object(memory);
+    if let Some(limit) = limit {
+        all["memory"] = json!({ "limit": limit });
     }
     Ok(all)
 }
@@ -194,12 +209,18 @@ mod tests {
     #[test]
     fn resources_by_kubernetes_formulas() {
         let wanted = json!({ "limits": { "cpu": "250m", "memory": "64Mi" } });
-        let got = resources(Some(&serde_json::from_value(wanted).unwrap()), false).unwrap();
+        let both: BTreeMap<_, _> = ["cpu", "memory"].map(|name| (name.to_owned(), Version::Two)).into();
+        let wanted = serde_json::from_value(wanted).unwrap();
+        let got = resources(Some(&wanted), false, &both).unwrap();
         assert_eq!(got["cpu"], json!({ "shares": 256, "quota": 25_000, "period": 100_000 }));
         assert_eq!(got["memory"], json!({ "limit": 64 << 20 }));
-        assert_eq!(resources(None, false).unwrap()["cpu"], json!({ "shares": 2 }));
+        assert_eq!(resources(None, false, &both).unwrap()["cpu"], json!({ "shares": 2 }));
         let wrong = json!({ "limits": { "memory": "much" } });
-        let told = resources(Some(&serde_json::from_value(wrong).unwrap()), false).unwrap_err();
+        let told = resources(Some(&serde_json::from_value(wrong).unwrap()), false, &both).unwrap_err();
         assert!(told.to_string().contains("much"), "{told}");
+        let none = BTreeMap::new();
+        assert!(resources(None, false, &none).unwrap()["cpu"].is_null());
+        let told = resources(Some(&wanted), false, &none).unwrap_err().to_string();
+        assert!(told.contains("limits.cpu") && told.contains("leave the limit out"), "{told}");
     }
 }

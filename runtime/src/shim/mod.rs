@@ -160,6 +160,9 @@ fn start(attempt: &Attempt, order: &Order) -> Result<Run> {
         let builder = builder.with_stdin(inner.stdin).with_stdout(inner.stdout).with_stderr(inner.stderr);
         (build(builder, attempt)?, streams)
     };
+    if config.pointer("/linux/resources/devices/0/allow") != Some(&Value::Bool(true)) {
+        Cgroup::at(&order.cgroup)?.restrict_devices()?;
+    }
     container.start().map_err(|e| anyhow!(root_cause(&e)))?;
     let init = Pid::from_raw(container.pid().context("a started container has a process")?.as_raw());
     // Only now: the container would inherit blocked signals.
