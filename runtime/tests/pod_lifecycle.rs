@@ -176,6 +176,11 @@ fn r05_restart_policies_exit_codes_and_phases() {
         "{ended}"
     );
     assert!(ended["message"].as_str().unwrap().contains("/no/such"), "{ended}");
+    let events = lab.ok(&["get", "events", "p"]);
+    assert!(
+        events.contains("Error: failed to start container c: ") && !events.contains("Started"),
+        "{events}"
+    );
 }
 
 #[test]

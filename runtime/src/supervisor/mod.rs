@@ -238,6 +238,7 @@ impl Supervisor {
         self.meet_ephemeral()?;
         for run in self.runs.values_mut() {
             run.look(&self.cgroup)?;
+            run.tell_start(&self.events);
         }
         self.care_for_all()?;
         self.see_pulls()?;

@@ -23,6 +23,7 @@ use super::{
     care::Care,
     container_cgroup,
     decide::{Seen, State},
+    events::Events,
     pull::Pull,
     watch::Watch,
 };
@@ -65,6 +66,8 @@ pub(super) struct Run {
     pub(super) pull: Pull,
     /// The run after whose end it was last said that it waits.
     pub(super) told_to_wait: Option<u32>,
+    /// Whether it is still to be said what became of its start.
+    untold: bool,
 }
 
 impl Run {
@@ -82,7 +85,23 @@ impl Run {
             care: Care::default(),
             pull: Pull::default(),
             told_to_wait: None,
+            untold: false,
         }
+    }
+
+    /// Says what became of its start, once that is known.
+    pub(super) fn tell_start(&mut self, events: &Events) {
+        match &self.state {
+            State::Ended(ended) if self.untold && ended.started_at.is_none() => {
+                let why = ended.message.as_deref().unwrap_or(&ended.reason);
+                events.warning("Failed", &format!("Error: failed to start container {}: {why}", self.name));
+            }
+            State::Ended(_) | State::Active { started: true } if self.untold => {
+                events.normal("Started", &format!("Started container {}", self.name));
+            }
+            _ => return,
+        }
+        self.untold = false;
     }
 
     /// Watches for changes of a run.
@@ -220,10 +239,9 @@ impl Supervisor {
             return Ok(());
         }
         let made = self.launch(&container, &sandbox, backoff_step);
-        let again = made.as_ref().is_ok_and(Option::is_none);
         let run = self.runs.get_mut(name).context("every container has a run")?;
         match made {
-            Ok(None) => run.held = None,
+            Ok(None) => (run.held, run.untold) = (None, true),
             Ok(Some(wrong)) => {
                 self.events.warning("Failed", &format!("Error: {}: {}", wrong.reason, wrong.message));
                 run.held = Some((wrong, Timestamp::now() + HOLD));
@@ -234,9 +252,6 @@ impl Supervisor {
                 let wrong = CannotMake { reason: "CreateContainerError", message };
                 run.held = Some((wrong, Timestamp::now() + HOLD));
             }
-        }
-        if again {
-            self.events.normal("Started", &format!("Started container {name}"));
         }
         Ok(())
     }
