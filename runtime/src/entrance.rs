@@ -18,7 +18,7 @@ use nix::{
     sched::CloneFlags,
 };
 
-use crate::state::NodeRecord;
+use crate::{ourselves, state::NodeRecord};
 
 /// Where CNI plugins keep state by convention.
 const VAR_LIB_CNI: &str = "/var/lib/cni";
@@ -43,8 +43,7 @@ pub(crate) fn command(node: &NodeRecord, program: &Path) -> Result<Command> {
     let Some(net) = &node.netns else {
         return Ok(Command::new(program));
     };
-    // Never argv[0], which may be another file by now.
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = ourselves::command();
     command.arg("enter").arg("--net").arg(net);
     if let Some(dir) = &node.var_lib_cni {
         fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;

@@ -21,6 +21,7 @@ mod explain;
 mod image;
 mod log;
 mod observed;
+mod ourselves;
 mod placement;
 mod print;
 mod probe;

@@ -14,7 +14,7 @@ use std::{
     fs::OpenOptions,
     io::{self, Write as _},
     path::PathBuf,
-    process::{ExitCode, Stdio},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,7 @@ use nix::sys::{
 };
 
 use crate::{
+    ourselves,
     state::{Keeper, ProcessId, Root, read_json, write_json},
     supervisor::{self, Watch},
 };
@@ -43,16 +44,14 @@ const CARE: Duration = Duration::from_secs(2);
 const GONE: Duration = Duration::from_secs(30);
 
 /// Makes sure that there is a controller if there is a workload.
-#[expect(clippy::disallowed_methods, reason = "the controller is a process")]
 pub(crate) fn ensure(root: &Root) -> Result<()> {
     if root.workloads().is_empty()? || Keeper::is_there(&lock_file(root)) {
         return Ok(());
     }
     let log = root.path().join("controller.log");
     let log = OpenOptions::new().create(true).append(true).open(log).context("open the controller's log")?;
-    let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg("--root").arg(root.path()).arg("controller").current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut command = ourselves::in_background(log);
+    command.arg("--root").arg(root.path()).arg("controller");
     command.spawn().map(drop).context("start the controller")
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::{
     commands::check::{Subject, subject},
+    ourselves,
     print::Style,
     state::Root,
 };
@@ -104,10 +105,8 @@ impl Stage {
         subject(&self.root, NAMESPACE, name)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "what is shown is the program as its users know it")]
     fn command(&self, line: &[&str]) -> Command {
-        // Never argv[0], which may be another file by now.
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = ourselves::command();
         command.args(line).env("FLATPOD_ROOT", self.root.path());
         command
     }

@@ -18,7 +18,7 @@ mod watch;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::{ExitCode, Stdio},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use crate::{
     container::{PodView, mount_volumes},
     image::Store,
+    ourselves,
     sandbox::Sandbox,
     state::{Deletion, Keeper, NodeRecord, Objects, PodDir, Root, SandboxRecord},
 };
@@ -56,7 +57,6 @@ pub(crate) struct SuperviseArgs {
 }
 
 /// Makes sure that a pod has a supervisor.
-#[expect(clippy::disallowed_methods, reason = "a supervisor is a process")]
 pub(crate) fn ensure(root: &Root, dir: &PodDir) -> Result<()> {
     if !dir.path().exists() || is_over(dir)? || Keeper::is_there(&dir.lock_file()) {
         return Ok(());
@@ -67,9 +67,8 @@ pub(crate) fn ensure(root: &Root, dir: &PodDir) -> Result<()> {
         return Ok(());
     }
     let log = log.with_context(|| format!("open the log of the supervisor of {}", dir.uid()))?;
-    let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg("--root").arg(root.path()).args(["supervise", "--uid", dir.uid()]).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut command = ourselves::in_background(log);
+    command.arg("--root").arg(root.path()).args(["supervise", "--uid", dir.uid()]);
     command.spawn().map(drop).context("start the pod's supervisor")
 }
 

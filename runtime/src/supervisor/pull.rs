@@ -13,12 +13,12 @@ use k8s_openapi::api::core::v1::Container;
 use super::{
     Supervisor,
     decide::{LONGEST_WAIT, backoff},
-    question::own_program,
     runs::HOLD,
 };
 use crate::{
     container::CannotMake,
     image::{ImageError, Reference},
+    ourselves,
 };
 
 /// How far one container's image is.
@@ -105,8 +105,15 @@ impl Supervisor {
             return Ok(false);
         }
         self.events.normal("Pulling", &format!("Pulling image {name:?}"));
-        let mut command = own_program(&["--root"]);
-        command.arg(self.root.path()).args(["image", "pull", "--pod", self.dir.uid(), "--", name]);
+        let mut command = ourselves::command();
+        command.arg("--root").arg(self.root.path()).args([
+            "image",
+            "pull",
+            "--pod",
+            self.dir.uid(),
+            "--",
+            name,
+        ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().context("pull an image")?;
         run.pull.asked = Some(Asked { child, image: name.to_owned(), since: Timestamp::now() });

@@ -5,6 +5,7 @@ use std::{
     fs,
     io::Read as _,
     net::{IpAddr, SocketAddr},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
 };
 
@@ -20,7 +21,7 @@ use nix::{
 };
 
 use super::Supervisor;
-use crate::entrance;
+use crate::{entrance, ourselves};
 
 /// What to ask.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +126,11 @@ impl Supervisor {
             Handler::Tcp(tcp) => {
                 self.ask_from_node(self.target(container, tcp.host.as_deref(), &tcp.port)?)?
             }
-            Handler::Sleep(seconds) => own_program(&["tools", "sleep", &seconds.to_string()]),
+            Handler::Sleep(seconds) => {
+                let mut command = ourselves::command();
+                command.args(["tools", "sleep", &seconds.to_string()]);
+                command
+            }
         };
         // What a container says could be any amount; we ourselves are brief.
         let ours = matches!(handler, Handler::Http(_) | Handler::Tcp(_));
@@ -138,8 +143,8 @@ impl Supervisor {
 
     fn exec_in(&self, container: &Container, exec: &ExecAction) -> Command {
         let meta = &self.pod.metadata;
-        let mut command = own_program(&["--root"]);
-        command.arg(self.root.path()).arg("exec").arg(meta.name.as_deref().unwrap_or_default());
+        let mut command = ourselves::command();
+        command.arg("--root").arg(self.root.path()).arg("exec").arg(meta.name.as_deref().unwrap_or_default());
         command.args([
             "--namespace",
             meta.namespace.as_deref().unwrap_or_default(),
@@ -153,7 +158,7 @@ impl Supervisor {
 
     /// A program that connects from the node, where the kubelet is.
     fn ask_from_node(&self, to: SocketAddr) -> Result<Command> {
-        let mut command = entrance::command(&self.node, std::path::Path::new("/proc/self/exe"))?;
+        let mut command = entrance::command(&self.node, Path::new(ourselves::PATH))?;
         command.arg("probe").arg(to.to_string());
         Ok(command)
     }
@@ -175,11 +180,4 @@ impl Supervisor {
         let number = number.and_then(|number| u16::try_from(number).ok());
         Ok(SocketAddr::new(ip, number.with_context(|| format!("{port:?} is no port of {}", container.name))?))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "questions are asked by processes")]
-pub(super) fn own_program(args: &[&str]) -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command.args(args);
-    command
 }

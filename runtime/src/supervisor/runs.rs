@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::{Child, Stdio},
+    process::Child,
     time::Duration,
 };
 
@@ -31,7 +31,7 @@ use crate::{
     cgroup::Cgroup,
     container::{CannotMake, Making, PAUSE, config_error, oci_spec, profile},
     image::{ImageError, TOOLS},
-    log,
+    log, ourselves,
     sandbox::{hostname, pin},
     shim::{Order, pid_namespace_of},
     state::{
@@ -421,11 +421,9 @@ fn write_run(attempt: &Attempt, config: &serde_json::Value, order: &Order) -> Re
     write_json(&attempt.file("order.json"), order)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a shim is a process")]
 fn spawn_shim(attempt: &Attempt) -> Result<Child> {
     let log = File::create(attempt.file("shim.log")).context("create the shim's log")?;
-    let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg("shim").arg("--dir").arg(attempt.path()).arg("--log").arg(attempt.log()).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut command = ourselves::in_background(log);
+    command.arg("shim").arg("--dir").arg(attempt.path()).arg("--log").arg(attempt.log());
     command.spawn().context("start a shim")
 }
