@@ -14,10 +14,10 @@ use flatpod::{
     workload,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use netns_fixtures::wait_until;
 
 use super::{
     Found, apply, find, is_pods,
+    until::until,
     workloads::{
         self,
         remove::{How, Named},
@@ -30,9 +30,6 @@ use crate::{
 
 /// For a pod to go beyond the time that its containers have: the network has a say, too.
 const BEYOND: Duration = Duration::from_secs(120);
-
-/// Of so many looks whether a pod is gone, one is whether it has a supervisor.
-const LOOKS: u32 = 100;
 
 /// What to delete.
 #[derive(Debug, Args)]
@@ -169,16 +166,12 @@ pub(super) fn delete(root: &Root, found: &[Found], grace: Option<u64>, wait: boo
     for one in found.iter().filter(|_| wait) {
         let name = one.pod.metadata.name.as_deref().unwrap_or_default();
         let patience = Duration::from_secs(one.dir.deletion()?.map_or(0, |one| one.grace_seconds)) + BEYOND;
-        let mut looks = 0_u32;
-        wait_until(&format!("pod {name} to be gone"), patience, || {
-            looks += 1;
-            if !one.dir.path().exists() {
-                return Some(Ok(()));
-            }
-            // A supervisor that was killed meanwhile gets a successor.
-            let look = looks.is_multiple_of(LOOKS) && one.dir.manifest().is_ok();
-            look.then(|| supervisor::ensure(root, &one.dir).err().map(Err)).flatten()
-        })??;
+        let gone = until(
+            patience,
+            || one.dir.manifest().map_or(Ok(()), |_| supervisor::ensure(root, &one.dir)),
+            || Ok((!one.dir.path().exists()).then_some(())),
+        )?;
+        gone.with_context(|| format!("pod {name} is not gone within {patience:?}: see its events"))?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod port_forward;
 pub(crate) mod run;
+mod until;
 pub(crate) mod up;
 pub(crate) mod wait;
 mod watch;

@@ -8,18 +8,16 @@ use std::{
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use flatpod::workload::Kind;
-use netns_fixtures::wait_until;
 
 use super::find;
 use crate::{
+    commands::until::until,
     controller,
     state::{Cascade, Root, Stored},
 };
 
 /// For a workload to go with its pods: their grace, and then some.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Of so many looks whether it is gone, one is whether there is a controller.
-const LOOKS: u32 = 100;
 
 /// What becomes of the pods, as kubectl spells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,18 +50,12 @@ pub(in crate::commands) fn delete(root: &Root, named: &[Named], how: How, wait: 
         writeln!(io::stdout(), "{kind} {name:?} deleted").context("write to stdout")?;
     }
     for one in found.iter().map(|one| &one.workload).filter(|_| wait) {
-        let mut looks = 0_u32;
-        wait_until(&format!("{one} to be gone"), PATIENCE, || {
-            looks += 1;
-            match store.get(one.kind(), one.namespace(), one.name()) {
-                Ok(Some(now)) if now.workload.uid() == one.uid() => {
-                    // A controller that was killed meanwhile gets a successor.
-                    looks.is_multiple_of(LOOKS).then(|| controller::ensure(root).err().map(Err)).flatten()
-                }
-                Ok(_) => Some(Ok(())),
-                Err(error) => Some(Err(error)),
-            }
-        })??;
+        let gone = || {
+            let now = store.get(one.kind(), one.namespace(), one.name())?;
+            Ok(now.is_none_or(|now| now.workload.uid() != one.uid()).then_some(()))
+        };
+        let gone = until(PATIENCE, || controller::ensure(root), gone)?;
+        gone.with_context(|| format!("{one} is not gone within {PATIENCE:?}: see its events"))?;
     }
     Ok(())
 }

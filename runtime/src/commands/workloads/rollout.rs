@@ -2,15 +2,14 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use flatpod::workload::{Kind, Rollout, rollout};
 use jiff::Timestamp;
-use netns_fixtures::wait_until;
 
 use super::{find, named};
 use crate::{
-    commands::{NamespaceArg, node::say},
+    commands::{NamespaceArg, node::say, until::until},
     controller,
     state::Root,
 };
@@ -19,8 +18,6 @@ use crate::{
 pub(super) const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 /// For a roll-out, unless the user says otherwise: as long as it takes.
 const FOREVER: u64 = u32::MAX as u64;
-/// Of so many looks at a roll-out, one is whether there is a controller.
-const LOOKS: u32 = 100;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -79,12 +76,7 @@ pub(crate) fn run(root: &Root, verb: &RolloutVerb) -> Result<ExitCode> {
 fn status(root: &Root, args: &StatusArgs, (kind, name): (Kind, &str)) -> Result<()> {
     let mut last = String::new();
     let patience = Duration::from_secs(args.timeout.unwrap_or(FOREVER));
-    let mut looks = 0_u32;
-    let mut look = || -> Result<Option<()>> {
-        looks += 1;
-        if looks.is_multiple_of(LOOKS) {
-            controller::ensure(root)?;
-        }
+    let look = || -> Result<Option<()>> {
         let found = find(root, kind, &args.namespace.namespace, name)?;
         let (text, done) = match rollout(&found.workload, &found.status) {
             Rollout::Waiting(text) => (text, None),
@@ -97,7 +89,10 @@ fn status(root: &Root, args: &StatusArgs, (kind, name): (Kind, &str)) -> Result<
         }
         Ok(done.or((!args.watch).then_some(())))
     };
-    wait_until(&format!("the roll-out of {}/{name}", kind.resource()), patience, || look().transpose())?
+    let done = until(patience, || controller::ensure(root), look)?;
+    done.with_context(|| {
+        format!("the roll-out of {}/{name} is not done within {patience:?}", kind.resource())
+    })
 }
 
 fn restart(root: &Root, namespace: &str, kind: Kind, name: &str) -> Result<()> {
