@@ -15,8 +15,10 @@ const STORY: &str = r#"
 trap 'flatpod down' EXIT
 flatpod up --nodes 1 >&2 || exit 1
 flatpod apply -f "$POD" >&2 || exit 1
-for pod in free limited; do
-    flatpod wait --for=condition=Ready $pod --timeout "$PATIENCE" >&2 && echo "$pod is ready"
+flatpod wait --for=condition=Ready free --timeout "$PATIENCE" >&2 && echo "free is ready"
+for look in $(seq "${PATIENCE%s}"); do
+    flatpod wait --for=condition=Ready limited --timeout 1s >&2 && echo "limited is ready" && break
+    flatpod get events | grep -q 'limits.cpu' && break
 done
 for container in usual privileged; do
     flatpod exec free -c $container -- sh -c 'mknod /tty c 4 64 && : < /tty' 2>&1
