@@ -7,6 +7,8 @@ pub(crate) mod etcd;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;
 #[cfg(any(feature = "etcd", feature = "kubernetes"))]
+mod followed;
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
 mod news;
 
 use std::path::{Path, PathBuf};

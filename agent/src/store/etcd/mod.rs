@@ -20,9 +20,9 @@ use flatnet_node_state::StateDir;
 use tokio::sync::watch;
 
 use super::StoreState;
-use super::news::News;
+use super::followed::{Retry, Voice};
 use crate::config::{Config, EtcdConfig, Interface};
-use crate::pacing::{Changed, Outcome, Pacing, random, random_fraction};
+use crate::pacing::random;
 use crate::shutdown::Shutdown;
 use crate::status::chain;
 use crate::{facts, in_use, store::etcd::fault::Fault};
@@ -33,8 +33,6 @@ use mirror::{Mirror, Since};
 /// First wait after a session that failed; doubles up to [`RETRY_MOST`].
 const RETRY_LEAST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(5);
-/// A session that held so long was a good one.
-const HELD: Duration = Duration::from_secs(10);
 /// Subnets that are not ours to use any more are given up for others only after so long: a pod that is
 /// being added while the node snapshot is withdrawn has its record by then.
 const QUIET: Duration = Duration::from_secs(3);
@@ -52,7 +50,7 @@ pub(crate) async fn follow(
     mut stop: Shutdown,
 ) -> std::io::Result<()> {
     let mut follower = Follower::new(etcd, &config, state);
-    let mut failures = 0u32;
+    let mut retry = Retry::new(RETRY_LEAST, RETRY_MOST);
     loop {
         let start = Instant::now();
         let fault = tokio::select! {
@@ -61,14 +59,11 @@ pub(crate) async fn follow(
             // Cancel safe: a flag.
             () = stop.requested() => return Ok(()),
         };
-        failures = if start.elapsed() > HELD || fault.stale { 0 } else { failures.saturating_add(1) };
+        retry.note(start.elapsed(), !fault.stale);
         follower.note_fault(&fault);
-        let full = RETRY_LEAST.saturating_mul(1 << failures.min(16)).min(RETRY_MOST);
-        // Half to all of it, so that the nodes of a cluster do not all come at once.
-        let pause = full.mul_f64(0.5 + 0.5 * random_fraction());
         tokio::select! {
             // Cancel safe: a timer.
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(retry.pause()) => {}
             // Cancel safe: a flag.
             () = stop.requested() => return Ok(()),
         }
@@ -82,7 +77,7 @@ struct Follower {
     base: Settings,
     interface: Interface,
     state_dir: StateDir,
-    state: watch::Sender<StoreState>,
+    voice: Voice,
     /// Which endpoint comes next.
     turn: usize,
     mirror: Option<Mirror>,
@@ -97,9 +92,6 @@ struct Follower {
     peers: Vec<Entry>,
     /// Since when subnets of ours are another's.
     lost: Option<Instant>,
-    news: News,
-    /// How often this node's entry was changed lately.
-    pacing: Pacing,
     /// What was handed on last, and what it was made of beside the entries; kept where none was leaving.
     drawn: Option<(Basis, Roster)>,
 }
@@ -128,7 +120,7 @@ impl Follower {
             config: etcd,
             base: config.settings.clone(),
             interface: config.interface.clone(),
-            state,
+            voice: Voice::new("etcd", state),
             turn,
             mirror: None,
             stale: false,
@@ -138,8 +130,6 @@ impl Follower {
             state_dir,
             memory,
             lost: None,
-            news: News::default(),
-            pacing: Pacing::default(),
             drawn: None,
         }
     }
@@ -147,48 +137,17 @@ impl Follower {
     fn note_fault(&mut self, fault: &Fault) {
         self.turn += 1;
         self.stale |= fault.stale;
-        let now = SystemTime::now();
-        let text = format!("etcd does not serve this node: {fault}");
-        self.say(&text);
-        self.state.send_if_modified(|state| {
-            let known = state.unreachable.is_some() && state.error.as_ref() == Some(&text);
-            state.unreachable.get_or_insert(now);
-            state.error = Some(text);
-            !known
-        });
-    }
-
-    /// Logs a complaint that is news.
-    fn say(&mut self, text: &str) {
-        if self.news.is_new(text, Instant::now()) {
-            tracing::warn!(store = "etcd", "{text}");
-        }
-    }
-
-    /// Something about the store, not about reaching it, keeps it from being used.
-    fn note_trouble(&mut self, text: String) {
-        self.say(&text);
-        self.state.send_if_modified(|state| {
-            let changed = state.error.as_ref() != Some(&text);
-            state.error = Some(text);
-            changed
-        });
+        self.voice.note_unreachable(format!("etcd does not serve this node: {fault}"));
     }
 
     fn note_reached(&mut self, endpoint: &str) {
-        if self.news.is_new(endpoint, Instant::now()) {
+        if self.voice.is_new(endpoint) {
             tracing::info!(store = "etcd", endpoint, "connected");
         }
-        self.state.send_modify(|state| {
+        self.voice.state.send_modify(|state| {
             state.unreachable = None;
             state.error = None;
         });
-    }
-
-    /// Whether somebody keeps changing this node's entry, which must not become a race of writers.
-    fn is_fight(&mut self, changed: Changed) -> bool {
-        self.pacing.note(Instant::now(), Duration::ZERO, changed, Outcome::Settled);
-        self.pacing.is_fight()
     }
 
     /// The network as etcd has it now, else the last one that could be used.
@@ -199,7 +158,7 @@ impl Follower {
                 self.network = Some(network);
             }
             Err(text) => {
-                self.note_trouble(text.clone());
+                self.voice.note_trouble(text.clone());
                 self.trouble = Some(text);
             }
         }
@@ -255,7 +214,7 @@ impl Follower {
             left_out.push(format!("and {more} more entries are left out"));
         }
         let alarm = self.lost_to(key);
-        self.state.send_if_modified(|state| {
+        self.voice.state.send_if_modified(|state| {
             let same_cluster = state.cluster.as_ref() == Some(&roster.cluster);
             let same = same_cluster
                 && state.settings.as_ref() == Some(settings)
@@ -317,7 +276,7 @@ impl Follower {
 
     fn remember(&mut self, key: SubnetKey, settings: &Settings) {
         if let Err(e) = self.memory.remember(&self.state_dir, key, settings) {
-            self.say(&format!("the subnet is not remembered: {}", chain(&e)));
+            self.voice.say(&format!("the subnet is not remembered: {}", chain(&e)));
         }
     }
 }

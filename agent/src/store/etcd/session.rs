@@ -119,7 +119,7 @@ impl Follower {
         let Some((network, settings)) = self.current_network() else { return Ok(()) };
         match self.me(&network, &settings).await {
             Ok(me) => self.settle(etcd, agenda, (&network, &settings, &me)).await?,
-            Err(text) => self.note_trouble(format!("this node's address: {text}")),
+            Err(text) => self.voice.note_trouble(format!("this node's address: {text}")),
         }
         // What vanished goes for good when its time is up.
         let gone = self.mirror.as_mut().and_then(|mirror| mirror.sweep(std::time::Instant::now()));
@@ -149,10 +149,10 @@ impl Follower {
         agenda: &mut Agenda,
         (network, settings, me): (&Network, &Settings, &Me),
     ) -> Result<(), Fault> {
-        if self.is_fight(Changed::Nothing) {
+        if self.voice.is_fight(Changed::Nothing) {
             let text = "etcd: something keeps changing this node's entry; is its address unique?";
             self.trouble = Some(text.to_owned());
-            self.note_trouble(text.to_owned());
+            self.voice.note_trouble(text.to_owned());
             agenda.look = Instant::now() + FIGHT_PAUSE;
             if let Some(key) = agenda.held {
                 self.publish((network, settings), me, key);
@@ -171,7 +171,7 @@ impl Follower {
             }
             Standing::Full => {
                 let all: Vec<String> = network.networks.iter().map(ToString::to_string).collect();
-                self.note_trouble(format!("etcd: no subnet of {} is free", all.join(" and ")));
+                self.voice.note_trouble(format!("etcd: no subnet of {} is free", all.join(" and ")));
                 agenda.look = Instant::now() + UNASKED.mul_f64(0.5 + random_fraction());
                 return Ok(());
             }
@@ -195,7 +195,7 @@ impl Follower {
         match changed {
             None => {}
             Some(Some(revision)) => {
-                self.is_fight(Changed::Something);
+                self.voice.is_fight(Changed::Something);
                 match standing {
                     Standing::Free(key) => tracing::info!(store = "etcd", %key, "subnet claimed"),
                     Standing::Outdated(key) => tracing::info!(store = "etcd", %key, "claim published anew"),

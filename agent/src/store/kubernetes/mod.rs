@@ -27,9 +27,8 @@ use self::fault::Fault;
 use self::mirror::Mirror;
 use self::object::{Own, by_family};
 use super::StoreState;
-use super::news::News;
+use super::followed::{Retry, Voice};
 use crate::config::{Config, Interface, KubernetesConfig};
-use crate::pacing::{Changed, Outcome, Pacing, random_fraction};
 use crate::shutdown::Shutdown;
 use crate::{facts, in_use};
 
@@ -37,8 +36,6 @@ use crate::{facts, in_use};
 const RETRY_LEAST: Duration = Duration::from_millis(200);
 /// One API server serves thousands of nodes, which all come back at once.
 const RETRY_MOST: Duration = Duration::from_secs(20);
-/// A session that held so long was a good one.
-const HELD: Duration = Duration::from_secs(10);
 /// So many sessions in a row that end as expected are not as expected.
 const WORRYING: u32 = 4;
 /// Nodes that are left out are named up to so many, then counted.
@@ -56,7 +53,7 @@ pub(crate) async fn follow(
     mut stop: Shutdown,
 ) -> std::io::Result<()> {
     let mut follower = Follower::new(kubernetes, &config, state, forwards);
-    let mut failures = 0u32;
+    let mut retry = Retry::new(RETRY_LEAST, RETRY_MOST);
     loop {
         let start = Instant::now();
         let fault = tokio::select! {
@@ -65,14 +62,11 @@ pub(crate) async fn follow(
             // Cancel safe: a flag.
             () = stop.requested() => return Ok(()),
         };
-        failures = if start.elapsed() > HELD { 0 } else { failures.saturating_add(1) };
+        let failures = retry.note(start.elapsed(), true);
         follower.note_fault(&fault, failures);
-        let full = RETRY_LEAST.saturating_mul(1 << failures.min(16)).min(RETRY_MOST);
-        // Half to all of it, so that the nodes of a cluster do not all come at once.
-        let pause = full.mul_f64(0.5 + 0.5 * random_fraction());
         tokio::select! {
             // Cancel safe: a timer.
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(retry.pause()) => {}
             // Cancel safe: a flag.
             () = stop.requested() => return Ok(()),
         }
@@ -84,7 +78,7 @@ struct Follower {
     config: KubernetesConfig,
     settings: Settings,
     interface: Interface,
-    state: watch::Sender<StoreState>,
+    voice: Voice,
     forwards: watch::Receiver<bool>,
     mirror: Mirror,
     /// The mirror is too old to go on from.
@@ -97,9 +91,6 @@ struct Follower {
     trouble: Option<String>,
     /// Why this node is not published.
     refused: Option<String>,
-    news: News,
-    /// How often this node was written to lately.
-    pacing: Pacing,
 }
 
 impl Follower {
@@ -115,7 +106,7 @@ impl Follower {
             config: kubernetes,
             settings: config.settings.clone(),
             interface: config.interface.clone(),
-            state,
+            voice: Voice::new("kubernetes", state),
             forwards,
             mirror: Mirror::default(),
             stale: false,
@@ -123,8 +114,6 @@ impl Follower {
             last: None,
             trouble: None,
             refused: None,
-            news: News::default(),
-            pacing: Pacing::default(),
         }
     }
 
@@ -134,45 +123,14 @@ impl Follower {
             tracing::info!(store = "kubernetes", "{fault}; all nodes are read again");
             return;
         }
-        let now = SystemTime::now();
-        let text = format!("the API server does not serve this node: {fault}");
-        self.say(&text);
-        self.state.send_if_modified(|state| {
-            let known = state.unreachable.is_some() && state.error.as_ref() == Some(&text);
-            state.unreachable.get_or_insert(now);
-            state.error = Some(text);
-            !known
-        });
-    }
-
-    /// Logs a complaint that is news.
-    fn say(&mut self, text: &str) {
-        if self.news.is_new(text, Instant::now()) {
-            tracing::warn!(store = "kubernetes", "{text}");
-        }
-    }
-
-    /// Something about this node, not about reaching the API server, keeps it from being followed.
-    fn note_trouble(&mut self, text: String) {
-        self.say(&text);
-        self.state.send_if_modified(|state| {
-            let changed = state.error.as_ref() != Some(&text);
-            state.error = Some(text);
-            changed
-        });
+        self.voice.note_unreachable(format!("the API server does not serve this node: {fault}"));
     }
 
     fn note_reached(&mut self) {
-        if self.news.is_new("watching", Instant::now()) {
+        if self.voice.is_new("watching") {
             tracing::info!(store = "kubernetes", "watching nodes");
         }
-        self.state.send_if_modified(|state| state.unreachable.take().is_some());
-    }
-
-    /// Whether somebody keeps changing this node, which must not become a race of writers.
-    fn is_fight(&mut self, changed: Changed) -> bool {
-        self.pacing.note(Instant::now(), Duration::ZERO, changed, Outcome::Settled);
-        self.pacing.is_fight()
+        self.voice.state.send_if_modified(|state| state.unreachable.take().is_some());
     }
 
     /// What this node should publish. Its addresses are those that kubelet reported and a link has, unless
@@ -224,9 +182,9 @@ impl Follower {
         }
         let error = self.trouble.clone();
         if let Some(text) = &error {
-            self.say(text);
+            self.voice.say(text);
         }
-        self.state.send_if_modified(|state| {
+        self.voice.state.send_if_modified(|state| {
             let same_cluster = state.cluster.as_ref() == Some(&cluster);
             let same = same_cluster && state.left_out == left_out && state.error == error;
             if !same_cluster {

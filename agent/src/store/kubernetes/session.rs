@@ -123,7 +123,7 @@ impl Follower {
         let offer = match self.offer(&own).await {
             Ok(offer) => offer,
             Err(text) => {
-                self.note_trouble(format!("this node's address: {text}"));
+                self.voice.note_trouble(format!("this node's address: {text}"));
                 return Ok(());
             }
         };
@@ -155,7 +155,7 @@ impl Follower {
             self.last = self.mirror.own.clone().map(|own| (own, *key));
         }
         if self.last.is_none() {
-            self.note_trouble(self.trouble.clone()?);
+            self.voice.note_trouble(self.trouble.clone()?);
         }
         // The object that is there is the one to write to, whatever subnets it has.
         let (last, key) = self.last.clone()?;
@@ -172,11 +172,11 @@ impl Follower {
         let changes = own.annotations.changes(&Annotations::of(offer));
         let works = *self.forwards.borrow_and_update() && own.unavailable.as_deref() != Some("False");
         if changes.is_empty() && !works {
-            self.is_fight(Changed::Nothing);
+            self.voice.is_fight(Changed::Nothing);
             self.refused = None;
             return Ok(());
         }
-        if self.is_fight(Changed::Something) {
+        if self.voice.is_fight(Changed::Something) {
             let text = "something keeps changing this node's annotations; does flannel run here as well?";
             self.refused = Some(text.to_owned());
             agenda.write = Instant::now() + REFUSED / 2;
@@ -196,7 +196,7 @@ impl Follower {
                 agenda.write = Instant::now() + pause;
                 agenda.look = agenda.look.min(agenda.write);
                 let text = format!("this node cannot be written to: {text}");
-                self.say(&text);
+                self.voice.say(&text);
                 self.refused = (!soon).then_some(text);
             }
         }
