@@ -104,6 +104,8 @@ fn a_full_disk_stops_no_container() {
         lab.pod_dir("p").join("shm/done").exists().then_some(())
     });
     done.expect("nobody waits for the disk");
+    let restarts = lab::status(&lab.get("p"), "c")["restartCount"].clone();
+    assert_eq!(restarts, 1, "the second run is the one that has come to its end");
     let log = std::fs::read_link(lab.pod_dir("p").join("logs/c/1.log")).expect("a link still");
     assert_eq!(log, std::path::Path::new("/dev/full"));
 }
