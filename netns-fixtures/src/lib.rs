@@ -24,6 +24,7 @@ mod vxlan;
 pub use capture::Capture;
 pub use error::FixtureError;
 pub use fabric::{Cable, Fabric, FabricBuilder, Node, UPLINK, set_cable};
+pub use link::try_kinds;
 pub use namespace::NetNs;
 pub use packet::{Headers, Mac, Packet, Transport, Vxlan, decode};
 pub use process::KillOnDrop;

@@ -13,7 +13,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags},
     link::{InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkMessage, State},
 };
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
 
 use crate::{FixtureError, NetNs, wait_until};
 
@@ -46,6 +46,23 @@ pub(crate) fn netlink<T: Send>(
             result.map_err(|source| FixtureError::Netlink { what: what.to_owned(), source })
         })
     })?
+}
+
+/// Makes a link of each kind that nodes have in a namespace that goes away, and says which kinds these are.
+///
+/// # Errors
+/// When there can be no such namespace, or no link of one of the kinds.
+pub fn try_kinds() -> Result<[&'static str; 3], FixtureError> {
+    let ns = NetNs::new()?;
+    let add = |kind: &'static str, link: LinkMessage| {
+        let what = format!("add a link of kind {kind}");
+        netlink(&ns, &what, async |h| h.link().add(link).execute().await).map(|()| kind)
+    };
+    Ok([
+        add("veth", LinkVeth::new("one", "other").build())?,
+        add("bridge", LinkBridge::new("bridge").build())?,
+        add("vxlan", LinkVxlan::new("vxlan", 1).build())?,
+    ])
 }
 
 /// Sets a link up.

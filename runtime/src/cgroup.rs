@@ -17,6 +17,9 @@ use nix::{
     unistd::Pid,
 };
 
+/// What a machine without them is told.
+const NONE: &str =
+    "containers need cgroups, and none are mounted here: mount -t cgroup2 cgroup2 /sys/fs/cgroup";
 /// For killed processes to leave a cgroup: the kernel is at it, but a busy machine takes its time.
 const LEAVE: Duration = Duration::from_secs(20);
 
@@ -52,9 +55,7 @@ impl Cgroup {
         let below = path.strip_prefix("/").unwrap_or(path);
         let mounts = hierarchies()?;
         if mounts.is_empty() {
-            bail!(
-                "containers need cgroups, and none are mounted here: mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-            );
+            bail!(NONE);
         }
         for mount in mounts {
             let dir = mount.join(below);
@@ -66,6 +67,30 @@ impl Cgroup {
             for (file, value) in settings {
                 let file = dir.join(file);
                 fs::write(&file, &value).with_context(|| format!("write {value} to {}", file.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes it in every hierarchy, holds it to its devices, and takes it away again.
+    pub(crate) fn try_out(path: &Path) -> Result<()> {
+        let cgroup = Self::at(path)?;
+        if cgroup.dirs.is_empty() {
+            bail!(NONE);
+        }
+        let made = cgroup.make().and_then(|()| cgroup.restrict_devices());
+        let removed = cgroup.remove();
+        made.and(removed)
+    }
+
+    fn make(&self) -> Result<()> {
+        for dir in &self.dirs {
+            fs::create_dir_all(dir).with_context(|| format!("create cgroup {}", dir.display()))?;
+            let delegation = dir.with_file_name("cgroup.subtree_control");
+            if delegation.exists() {
+                // Opened, and not written: what others have there stays.
+                let opened = fs::OpenOptions::new().write(true).open(&delegation);
+                opened.with_context(|| format!("write to {}", delegation.display()))?;
             }
         }
         Ok(())

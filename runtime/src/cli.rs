@@ -9,8 +9,8 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    carriage::CarriageArgs, commands::PodVerb, controller, demo, entrance, explain, probe, shim, state::Root,
-    supervisor, tools,
+    carriage::CarriageArgs, commands::PodVerb, controller, demo, doctor, entrance, explain, probe, shim,
+    state::Root, supervisor, tools,
 };
 
 /// The exit status for a command line that contradicts itself, as clap's own.
@@ -46,6 +46,14 @@ enum Verb {
         flatpod demo --output json | jq .failures\n\n\
         Exit status: 0 all is as it should be, 1 something is not (it is named), 2 wrong usage.")]
     Demo(DemoArgs),
+    /// Say whether this machine has what pods need, and what helps where it has not
+    ///
+    /// Everything is tried as pods would use it: namespaces, cgroups, a root file system below the root directory, links
+    /// and a pod attached by flatnet in network namespaces of their own. Nothing of it is left.
+    #[command(after_help = "Examples:\n  flatpod doctor\n  flatpod --root /var/lib/flatpod doctor\n  \
+        flatpod doctor -o json | jq '.[] | select(.state != \"ok\")'\n\n\
+        Exit status: 0 nothing is missing, 1 something is (it is marked), 2 wrong usage.")]
+    Doctor(doctor::DoctorArgs),
     /// Show what is done with each field of a manifest: honoured, without effect, or rejected
     #[command(
         after_help = "Examples:\n  flatpod explain\n  flatpod explain pod.spec.containers.lifecycle\n  \
@@ -102,6 +110,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     exit_code(match cli.verb {
         Verb::Pods(verb) => verb.run(&cli.root),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Doctor(args) => doctor::run(&cli.root, &args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Supervise(args) => root().and_then(|root| supervisor::run(&root, &args)),
         Verb::Controller => root().and_then(|root| controller::run(&root)),

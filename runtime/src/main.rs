@@ -15,6 +15,7 @@ mod commands;
 mod container;
 mod controller;
 mod demo;
+mod doctor;
 mod enclosure;
 mod entrance;
 mod explain;

@@ -198,6 +198,28 @@ fn run_attaches_answers_the_exit_code_and_leaves_nothing() {
 }
 
 /// Shims that say goodbye to who is attached are still waited for.
+/// A pod is nobody's child: the terminal that it was run from may close, and who attached may be killed.
+#[test]
+fn a_pod_outlives_the_terminal_that_it_was_run_from() {
+    let lab = Lab::new();
+    let line = "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done";
+    let args = ["run", "p", "-it", "--image", "busybox:v1", "--command", "--", "sh", "-c", line];
+    let mut screen = Terminal::start(&lab, &args, 24, 80);
+    screen.until("line 3");
+    let (pid, supervisor) = (lab.pid("p", "p"), lab.process(&["supervise"]).unwrap());
+    drop(screen);
+    let last = || {
+        lab.logs("p", "p")
+            .lines()
+            .last()
+            .and_then(|line| line.trim().strip_prefix("line ")?.parse::<u32>().ok())
+    };
+    let then = last().unwrap();
+    wait_until("twenty lines more", SOON, || (last() >= Some(then + 20)).then_some(())).unwrap();
+    assert_eq!((lab.pid("p", "p"), lab.process(&["supervise"])), (pid, Some(supervisor)));
+    assert_eq!(status(&lab.get("p"), "p")["restartCount"], 0);
+}
+
 #[test]
 fn a_supervisor_leaves_no_zombies() {
     let lab = Lab::new();

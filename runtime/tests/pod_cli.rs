@@ -86,6 +86,49 @@ fn output_goes_on_when_its_reader_does_not() {
     assert!(numbers.lines().eq((1..=20_000).map(|n| n.to_string())), "nothing is lost");
 }
 
+/// A disk without room loses output, and stops nobody.
+#[test]
+fn a_full_disk_stops_no_container() {
+    let lab = Lab::new();
+    let line = "test -e /dev/shm/again || { touch /dev/shm/again; sleep 1000; }; \
+        n=0; while test $n -lt 20000; do n=$((n+1)); echo $n; done; echo done > /dev/shm/done; sleep 1000";
+    lab.apply(&pod(line).replace("restartPolicy: Never", "restartPolicy: Always"));
+    lab.wait_ready("p");
+    let ready = || lab.pod_dir("p").join("shm/again").exists().then_some(());
+    wait_until("the first run to wait", SOON, ready).expect("a shell runs");
+    // The log of the second run is where there is never any room.
+    std::os::unix::fs::symlink("/dev/full", lab.pod_dir("p").join("logs/c/1.log")).expect("a link");
+    let first = nix::unistd::Pid::from_raw(lab.pid("p", "c"));
+    nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGKILL).expect("a process");
+    let done = wait_until("the end of the output", SOON, || {
+        lab.pod_dir("p").join("shm/done").exists().then_some(())
+    });
+    done.expect("nobody waits for the disk");
+    let restarts = lab::status(&lab.get("p"), "c")["restartCount"].clone();
+    assert_eq!(restarts, 1, "the second run is the one that has come to its end");
+    let log = std::fs::read_link(lab.pod_dir("p").join("logs/c/1.log")).expect("a link still");
+    assert_eq!(log, std::path::Path::new("/dev/full"));
+}
+
+/// What is no text comes back as it was: every byte there is, many times, without an end of line.
+#[test]
+fn bytes_come_back_as_they_were() {
+    let lab = Lab::new();
+    let all: Vec<u8> = (0..=255).collect();
+    let bytes = all.repeat(300);
+    let dir = lab.path().join("bytes");
+    std::fs::create_dir(&dir).expect("a directory");
+    std::fs::write(dir.join("all"), &bytes).expect("a file");
+    lab.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{restartPolicy: Never,
+           volumes: [{{name: bytes, hostPath: {{path: {}}}}}], containers: [{{name: c, image: 'busybox:v1',
+             command: [cat, /bytes/all], volumeMounts: [{{name: bytes, mountPath: /bytes}}]}}]}}}}",
+        dir.display()
+    ));
+    lab.wait_phase("p", "Succeeded");
+    assert!(lab.flatpod(&["logs", "p"]).stdout == bytes, "the same bytes");
+}
+
 /// One line of a megabyte without an end is cut into pieces and comes back whole.
 #[test]
 fn long_lines_come_back_whole() {

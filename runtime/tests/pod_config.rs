@@ -297,14 +297,31 @@ fn a_pod_on_the_nodes_network_has_the_nodes_interfaces() {
     );
 }
 
+/// Settings of the namespaces that this process is in.
+fn sysctls() -> Vec<(std::path::PathBuf, String)> {
+    let files = ["net/ipv4", "net/ipv4/conf/all", "net/ipv4/conf/default", "net/ipv6/conf/all", "net/core"];
+    let files =
+        files.iter().flat_map(|dir| std::fs::read_dir(format!("/proc/sys/{dir}")).into_iter().flatten());
+    let files = files.flatten().map(|entry| entry.path());
+    let kernel = ["hostname", "domainname", "shm_rmid_forced", "shmmax", "msgmax", "sem", "core_pattern"];
+    let kernel = kernel.map(|name| format!("/proc/sys/kernel/{name}").into());
+    let all =
+        files.chain(kernel).filter_map(|file| Some((file.clone(), std::fs::read_to_string(file).ok()?)));
+    let mut all: Vec<_> = all.collect();
+    all.sort();
+    all
+}
+
 #[test]
 fn sysctls_names_and_resolvers() {
     let lab = Lab::new();
     let more = ", hostname: boss, securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: '0'},
         {name: kernel.shm_rmid_forced, value: '1'}]}, dnsPolicy: None, dnsConfig: {nameservers: [192.0.2.1], searches: [x.test]},
         hostAliases: [{ip: 192.0.2.7, hostnames: [a, b]}]";
+    let machine = sysctls();
     lab.apply(&pod(&format!("{{name: c, {SLEEP}}}"), more));
     lab.wait_ready("p");
+    assert_eq!(sysctls(), machine, "the machine's own are as they were");
     let sysctl = |name: &str| lab.exec("p", "c", &["cat", &format!("/proc/sys/{name}")]).trim().to_owned();
     assert_eq!(
         (sysctl("net/ipv4/tcp_syncookies"), sysctl("kernel/shm_rmid_forced")),

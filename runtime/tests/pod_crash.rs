@@ -48,6 +48,52 @@ fn containers_go_on_without_their_supervisor_and_are_taken_over() {
     // The new one sees an end that the old one would have seen.
     kill(Pid::from_raw(pids.1), Signal::SIGKILL).unwrap();
     lab.wait("p", "d restarted", |pod| status(pod, "d")["restartCount"] == 1);
+    // And the next one has not forgotten what this one counted.
+    shoot(lab.process(&["supervise"]).unwrap());
+    lab.get("p");
+    wait_until("a supervisor", SOON, || lab.process(&["supervise"])).unwrap();
+    kill(Pid::from_raw(lab.pid("p", "d")), Signal::SIGKILL).unwrap();
+    lab.wait("p", "d restarted again", |pod| status(pod, "d")["restartCount"] == 2);
+    assert_eq!(status(&lab.get("p"), "i")["restartCount"], 0);
+}
+
+/// Init containers that have done their work are not run again, whoever looks after the pod.
+#[test]
+fn init_containers_are_done_once_though_the_supervisor_is_killed_among_them() {
+    let lab = Lab::new();
+    let one = |name: &str, line: &str| {
+        format!(
+            "{{name: {name}, image: 'busybox:v1', volumeMounts: [{{name: notes, mountPath: /notes}}],
+               command: [sh, -c, 'echo {name} >> /notes/all; {line}']}}"
+        )
+    };
+    let inits = [
+        one("i1", "true"),
+        // The third time, it works.
+        one("i2", "test $(grep -c i2 /notes/all) = 3"),
+        one("i3", "while ! test -e /notes/go; do sleep 0.05; done"),
+        one("i4", "true"),
+    ];
+    // A shell that has grep.
+    lab.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 0, restartPolicy: OnFailure,
+           volumes: [{{name: notes, emptyDir: {{}}}}], initContainers: [{}], containers: [{}]}}}}",
+        inits.join(", ").replace("grep -c", "busybox grep -c"),
+        one("app", "true")
+    ));
+    lab.wait("p", "i3 runs", |pod| status(pod, "i3")["state"]["running"].is_object());
+    shoot(lab.process(&["supervise"]).unwrap());
+    lab.get("p");
+    wait_until("a supervisor", SOON, || lab.process(&["supervise"])).unwrap();
+    let dir = lab.pod_dir("p").join("volumes/notes");
+    std::fs::write(dir.join("go"), "").unwrap();
+    let over = lab.wait_phase("p", "Succeeded");
+    let notes = std::fs::read_to_string(dir.join("all")).unwrap();
+    assert_eq!(notes.lines().collect::<Vec<_>>(), ["i1", "i2", "i2", "i2", "i3", "i4", "app"]);
+    assert_eq!(
+        ["i1", "i2", "i3", "i4", "app"].map(|name| status(&over, name)["restartCount"].as_i64()),
+        [0, 2, 0, 0, 0].map(Some)
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod lab;
 
 use lab::{Lab, ns, status};
+use nix::sys::signal::Signal;
 
 /// What the kernel answers to a second bind (errno(3)).
 const EADDRINUSE: i32 = 98;
@@ -114,8 +115,13 @@ fn r14_files_and_mounts_are_the_containers_own() {
     assert!(!lab.exec("one", "b", &["mount"]).contains("inner"));
     assert!(!std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains("inner"));
     assert_eq!(lab.exec("one", "a", &["ls", "/sys/class/net"]), "eth0\nlo\n");
-    assert_eq!(lab.exec_code("one", "b", &["sh", "-c", "echo x > /proc/sys/kernel/hostname"]), Some(1));
+    let told = lab.exec("one", "b", &["sh", "-c", "(echo x > /proc/sys/kernel/hostname) 2>&1 || :"]);
+    assert!(told.contains("Read-only file system"), "{told}");
     assert_eq!(lab.exec("one", "b", &["sh", "-c", "cat /proc/kcore | wc -c"]).trim(), "0");
+    assert_eq!(lab.exec("one", "b", &["ls", "/sys/firmware"]), "");
+    let numbers = lab.exec("one", "b", &["ls", "/proc"]);
+    let numbers = numbers.lines().filter(|name| name.parse::<i32>().is_ok()).count();
+    assert_eq!(numbers, 2, "the app and ls: /proc is the container's");
 }
 
 /// Claim 15.
@@ -132,29 +138,78 @@ fn r15_volumes_share_directories() {
 fn r16_volumes_and_sandbox_outlive_containers_but_not_the_pod() {
     let lab = pods();
     lab.exec("one", "a", &["sh", "-c", "echo data > /data/x; echo shm > /dev/shm/x"]);
+    lab.exec("one", "a", &["hostname", "changed"]);
     let before = lab.get("one");
-    let (net, b) = (ns(lab.pid("one", "b"), "net"), lab.pid("one", "b"));
-    for restarts in 1..=2 {
-        // PID 1 of a container is killed from outside, as the kernel would.
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(lab.pid("one", "a")),
-            nix::sys::signal::Signal::SIGKILL,
-        )
-        .unwrap();
-        let after = lab.wait("one", "restarted", |pod| {
-            status(pod, "a")["restartCount"] == restarts && status(pod, "a")["state"]["running"].is_object()
-        });
-        assert_eq!(after["status"]["podIP"], before["status"]["podIP"]);
-        assert_eq!(status(&after, "a")["lastState"]["terminated"]["exitCode"], 137);
-        assert_eq!(status(&after, "b")["restartCount"], 0);
+    let card = || lab.exec("one", "a", &["cat", "/sys/class/net/eth0/address"]);
+    let (address, net) = (card(), ns(lab.pid("one", "b"), "net"));
+    for restarts in 1..=3 {
+        // One after the other, and what is not killed runs on.
+        for (name, other) in [("a", "b"), ("b", "c"), ("c", "a")] {
+            let others = lab.pid("one", other);
+            kill(lab.pid("one", name), Signal::SIGKILL);
+            let after = lab.wait("one", "restarted", |pod| {
+                let one = status(pod, name);
+                one["restartCount"] == restarts && one["state"]["running"].is_object()
+            });
+            assert_eq!(after["status"]["podIP"], before["status"]["podIP"]);
+            assert_eq!(status(&after, name)["lastState"]["terminated"]["exitCode"], 137);
+            assert_eq!(lab.pid("one", other), others);
+            assert_eq!(ns(lab.pid("one", name), "net"), net);
+        }
     }
     assert_eq!(lab.exec("one", "a", &["cat", "/data/x", "/dev/shm/x"]), "data\nshm\n");
-    assert_eq!((ns(lab.pid("one", "a"), "net"), lab.pid("one", "b")), (net, b));
+    assert_eq!((card(), lab.exec("one", "b", &["hostname"])), (address, "changed\n".to_owned()));
     lab.ok(&["delete", "pod", "one"]);
     lab.apply(PODS);
     let again = lab.wait_ready("one");
     assert_ne!(again["metadata"]["uid"], before["metadata"]["uid"]);
     assert_eq!(lab.exec("one", "a", &["ls", "/data", "/dev/shm"]), "/data:\n\n/dev/shm:\n");
+}
+
+/// Sends a signal from outside, as the kernel would: the first process of a container is not spared.
+fn kill(pid: i32, signal: Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
+
+/// An executed command is where the container's first process is, and may do what that may.
+#[test]
+fn an_executed_command_is_inside_as_its_container_is() {
+    let lab = Lab::new();
+    lab.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {terminationGracePeriodSeconds: 0, containers: [
+          {name: c, image: 'busybox:v1', command: [sleep, '1000'], env: [{name: WORD, value: sesame}], securityContext:
+            {runAsUser: 1234, runAsGroup: 7, capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}}]}}",
+    );
+    lab.wait_ready("p");
+    let init = lab.pid("p", "c");
+    for kind in ["net", "ipc", "uts", "pid", "mnt", "cgroup"] {
+        let inside = lab.exec("p", "c", &["readlink", &format!("/proc/self/ns/{kind}")]);
+        assert_eq!(inside.trim(), ns(init, kind), "{kind}");
+    }
+    let of_init = |file: &str| std::fs::read_to_string(format!("/proc/{init}/{file}")).unwrap();
+    let inside = lab.exec("p", "c", &["cat", "/proc/self/status"]);
+    let lines = |text: &str| -> Vec<String> {
+        let kept = ["Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:"];
+        text.lines().filter(|line| kept.iter().any(|key| line.starts_with(key))).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&inside), lines(&of_init("status")));
+    assert!(inside.contains("Uid:\t1234\t"), "{inside}");
+    assert!(lab.exec("p", "c", &["env"]).contains("WORD=sesame\n"));
+    // Its cgroup is looked at from outside: a namespace of cgroups would hide where it is.
+    let child = lab.command(&["exec", "p", "--", "sleep", "4321"]).spawn().unwrap();
+    let child = netns_fixtures::KillOnDrop::new(child);
+    let cgroups = of_init("cgroup");
+    let same = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let mut of_sleep = pids.filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line == b"sleep\x004321\x00"
+        });
+        of_sleep.find_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())
+    };
+    assert_eq!(netns_fixtures::wait_until("the command", lab::SOON, same).unwrap(), cgroups);
+    drop(child);
 }
 
 /// Claim 13.
@@ -164,7 +219,7 @@ fn r13_processes_are_shared_when_the_pod_says_so() {
     lab.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {shareProcessNamespace: true, terminationGracePeriodSeconds: 5,
           restartPolicy: OnFailure, containers: [
-            {name: a, image: 'busybox:v1', command: [sh, -c, 'sleep 1000']},
+            {name: a, image: 'busybox:v1', command: [sh, -c, 'sleep 1111 & exec sleep 1000']},
             {name: b, image: 'busybox:v1', command: [sleep, '2000']},
             {name: c, image: 'builtin/tools:v1', command: [/bin/spawn-orphan]}]}}",
     );
@@ -183,8 +238,20 @@ fn r13_processes_are_shared_when_the_pod_says_so() {
     // Not being PID 1, sleep is ended by SIGTERM at once.
     let begun = std::time::Instant::now();
     lab.exec("p", "a", &["kill", "-TERM", &in_pod(b)]);
-    let after = lab.wait("p", "b restarted", |pod| status(pod, "b")["restartCount"] == 1);
+    let after = lab.wait("p", "b restarted", |pod| {
+        status(pod, "b")["restartCount"] == 1 && status(pod, "b")["state"]["running"].is_object()
+    });
     assert_eq!(status(&after, "b")["lastState"]["terminated"]["exitCode"], 143);
+    // Of a container that ends nothing is left, and its neighbour is not touched.
+    let b = lab.pid("p", "b");
+    assert!(seen.contains("sleep 1111"), "{seen}");
+    kill(a, Signal::SIGKILL);
+    lab.wait("p", "a restarted", |pod| {
+        status(pod, "a")["restartCount"] == 1 && status(pod, "a")["state"]["running"].is_object()
+    });
+    let once = || (lab.exec("p", "b", &["ps"]).matches("sleep 1111").count() == 1).then_some(());
+    netns_fixtures::wait_until("one sleep of a, the new one", lab::SOON, once).unwrap();
+    assert_eq!(lab.pid("p", "b"), b);
     lab.ok(&["delete", "pod", "p", "--grace-period", "60"]);
     assert!(begun.elapsed() < lab::SOON, "nothing waited for the grace");
 }

@@ -107,6 +107,46 @@ fn r28_a_sidecar_starts_first_and_does_not_keep_the_pod() {
     assert_eq!((code(&over, "side"), code(&over, "app")), (Some(0), Some(0)));
 }
 
+/// One order and one budget for the end: the hook, the app, then sidecars, last one first; and a sidecar that ends before
+/// is started again, which says nothing about the pod.
+#[test]
+fn r28_the_end_comes_to_hook_app_and_sidecars_in_this_order() {
+    let lab = Lab::new();
+    let waits = |name: &str, more: &str| {
+        format!(
+            "{{name: {name}, image: 'busybox:v1', volumeMounts: [{{name: notes, mountPath: /notes}}], {more}
+               command: [sh, -c, 'trap \"sleep 0.3; echo {name} >> /notes/all; exit 0\" TERM; while :; do sleep 0.05; done']}}"
+        )
+    };
+    let always = "restartPolicy: Always, ";
+    let hook = "lifecycle: {preStop: {exec: {command: [sh, -c, 'sleep 0.5; echo hook >> /notes/all']}}}, ";
+    let spec = format!(
+        "restartPolicy: Never, {NOTES}, initContainers: [{}, {}], containers: [{}]",
+        waits("one", always),
+        waits("two", always),
+        waits("app", hook)
+    );
+    // The volume goes with the pod, so its files are looked at from a directory of the node.
+    let kept = lab.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    let host = format!("volumes: [{{name: notes, hostPath: {{path: {}}}}}]", kept.display());
+    lab.apply(&pod(&spec.replace(NOTES, &host)).replace("Seconds: 1,", "Seconds: 60,"));
+    lab.wait_ready("p");
+    let app = lab.pid("p", "app");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(lab.pid("p", "one")),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    let after = lab.wait("p", "the sidecar again", |pod| {
+        status(pod, "one")["restartCount"] == 1 && status(pod, "one")["state"]["running"].is_object()
+    });
+    assert_eq!((after["status"]["phase"].as_str(), lab.pid("p", "app")), (Some("Running"), app));
+    lab.ok(&["delete", "p"]);
+    let notes = fs::read_to_string(kept.join("all")).unwrap();
+    assert_eq!(notes.lines().collect::<Vec<_>>(), ["hook", "app", "two", "one"]);
+}
+
 /// Claim 30: four rows of command and arguments.
 #[test]
 fn r30_command_and_arguments_over_the_images() {
@@ -158,11 +198,25 @@ fn r05_restart_policies_exit_codes_and_phases() {
         (Some(7), &json!("Error"))
     );
     lab.ok(&["delete", "p"]);
+    // Sharing processes, a shell is not the first of them and dies of its own signal.
+    let crash = "containers: [{name: c, image: 'busybox:v1', command: [sh, -c, 'kill -SEGV $$$$']}]";
+    lab.apply(&pod(&format!("restartPolicy: Never, shareProcessNamespace: true, {crash}")));
+    assert_eq!(code(&lab.wait_phase("p", "Failed"), "c"), Some(139));
+    lab.ok(&["delete", "p"]);
     lab.apply(&pod(&exits(1)));
+    lab.wait("p", "a restart", |pod| status(pod, "c")["restartCount"].as_i64() >= Some(1));
+    let descriptors =
+        |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or(usize::MAX);
+    let supervisor = lab.process(&["supervise"]).unwrap();
+    // Those of a start may be among them; what is left behind by every run would come on top.
+    let before = descriptors(supervisor);
     let looping = lab.wait("p", "three restarts", |pod| status(pod, "c")["restartCount"].as_i64() >= Some(3));
     assert_eq!(looping["status"]["phase"], "Running");
     lab.wait("p", "waiting", |pod| status(pod, "c")["state"]["waiting"]["reason"] == "CrashLoopBackOff");
     assert!(lab.ok(&["get", "pods"]).contains("CrashLoopBackOff"));
+    let none_left = || (descriptors(supervisor) <= before).then_some(());
+    netns_fixtures::wait_until("no descriptors to be left of runs that are over", lab::SOON, none_left)
+        .unwrap();
     assert!(lab.events("p").contains("Back-off restarting failed container c in pod p_default("));
     lab.ok(&["delete", "p", "--now"]);
     lab.apply(&pod(

@@ -93,6 +93,15 @@ fn a_chain_is_called_by_the_book() {
     r.lab.apply(POD);
     let pod = r.lab.wait_ready("p");
     assert_eq!(pod["status"]["podIP"], "10.9.8.7");
+    // A container that is started again has the network that the pod has: there is one ADD only.
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(r.lab.pid("p", "c")),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    r.lab.wait("p", "restarted", |pod| {
+        lab::status(pod, "c")["restartCount"] == 1 && lab::condition(pod, "Ready")
+    });
     // What is edited while the pod runs does not matter to it.
     fs::write(&r.conf, CHAIN.replace("\"own\":{\"key\":1}", "\"own\":{\"key\":2}")).unwrap();
     let cache: Vec<_> = fs::read_dir(r.lab.root().join("nodes/n1/cni/cache/results"))

@@ -3,9 +3,10 @@
 
 mod lab;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, fs, net::Ipv4Addr, path::PathBuf, process::Command};
 
-use lab::{Lab, condition, status, text};
+use lab::{Lab, SOON, condition, status, text};
+use netns_fixtures::{NetNs, wait_until};
 
 /// A pod `p` of these containers, with notes in `/notes/all`.
 fn pod(containers: &str, more: &str) -> String {
@@ -52,6 +53,57 @@ fn a_container_that_is_not_ready_runs_on() {
     lab.exec("p", "c", &["touch", "/notes/ready"]);
     let after = lab.wait_ready("p");
     assert_eq!(status(&after, "c")["restartCount"], 0);
+}
+
+/// A question that is not answered in time ends with all that it started, and the next one finds nobody.
+#[test]
+fn questions_that_take_too_long_do_not_pile_up() {
+    let lab = Lab::new();
+    let container = format!(
+        "{{name: c, {SHELL}, command: [sleep, '1000'], readinessProbe: {{periodSeconds: 1, timeoutSeconds: 1,
+           exec: {{command: [sh, -c, 'echo asked >> /notes/all; /bin/sleep 3333; :']}}}}}}"
+    );
+    lab.apply(&pod(&container, ", terminationGracePeriodSeconds: 0"));
+    wait_until("the fifth question", SOON, || (notes(&lab).matches("asked").count() >= 5).then_some(()))
+        .unwrap();
+    // Of the one that is being asked there are a shell and what it started, with the word on both command lines.
+    let few = || (lab.exec("p", "c", &["ps"]).matches("/bin/sleep 3333").count() <= 2).then_some(());
+    wait_until("no more than one question", SOON, few)
+        .unwrap_or_else(|_| panic!("{}", lab.exec("p", "c", &["ps"])));
+    let pod = lab.get("p");
+    assert_eq!((status(&pod, "c")["restartCount"].as_i64(), condition(&pod, "Ready")), (Some(0), false));
+}
+
+/// A node asks its pods as itself: from an address of its own network namespace.
+#[test]
+fn questions_come_from_the_nodes_address() {
+    let lab = Lab::new();
+    // Whoever has come is not let go, so that the kernel still has the connection when it is looked at.
+    let container = format!(
+        "{{name: c, {SHELL}, command: [nc, -ll, -p, '8080', -e, /bin/sleep, '1000'],
+           readinessProbe: {{periodSeconds: 1, tcpSocket: {{port: 8080}}}}}}"
+    );
+    lab.apply(&pod(&container, ", terminationGracePeriodSeconds: 0"));
+    lab.wait_ready("p");
+    let own = NetNs::open(lab.root().join("nodes/n1/net")).unwrap();
+    let own = own.run(|| {
+        let all = nix::ifaddrs::getifaddrs().expect("addresses");
+        let v4 = all.filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip()));
+        v4.filter(|ip| !ip.is_loopback()).collect::<Vec<_>>()
+    });
+    let connections = lab.exec("p", "c", &["cat", "/proc/net/tcp", "/proc/net/tcp6"]);
+    // Number, own end, other end, state: `0A` listens. An end is an address, words as they are in memory, and a port.
+    let ends = connections.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let asked = ends.filter(|fields| fields[1].ends_with(":1F90") && fields[3] != "0A");
+    let sources: BTreeSet<Ipv4Addr> = asked
+        .map(|fields| {
+            let (address, _) = fields[2].split_once(':').expect("an address and a port");
+            let word = u32::from_str_radix(&address[address.len() - 8..], 16).expect("a number");
+            Ipv4Addr::from(word.to_ne_bytes())
+        })
+        .collect();
+    let own: BTreeSet<Ipv4Addr> = own.unwrap().into_iter().collect();
+    assert!(!sources.is_empty() && sources.is_subset(&own), "{sources:?} of {own:?}: {connections}");
 }
 
 /// A sidecar has started when its startup probe says so: only then comes what is behind it.

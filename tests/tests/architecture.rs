@@ -60,3 +60,39 @@ fn every_test_that_the_documentation_names_exists() {
         assert!(code.contains(&format!("fn {test}()")), "{file} has no test {test}");
     }
 }
+
+/// The tables about pods name files, in `runtime/tests` unless there is a path, and the functions in them after each.
+#[test]
+fn every_test_of_pods_that_the_documentation_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join("docs/pods.md")).unwrap();
+    let sections = ["## Claims and the tests that show them", "## Ways to be a toy, and the checks"];
+    let mut named = [0, 0];
+    for (section, count) in sections.iter().zip(&mut named) {
+        let (_, section) = text.split_once(section).unwrap();
+        let rows = section.lines().skip_while(|line| !line.starts_with('|'));
+        for row in rows.take_while(|line| line.starts_with('|')).skip(2) {
+            let mut code = None;
+            let tests = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap();
+            for word in tests.split('`').skip(1).step_by(2) {
+                if word.ends_with(".rs") || word.ends_with('/') {
+                    let path = if word.contains("src/") {
+                        root.join(word)
+                    } else {
+                        root.join("runtime/tests").join(word)
+                    };
+                    assert!(path.exists(), "{word} of {row}");
+                    code = path.is_file().then(|| std::fs::read_to_string(&path).unwrap());
+                } else if let Some(code) = code.as_ref().filter(|_| word.contains('_')) {
+                    let sought = match word.strip_suffix('…') {
+                        Some(beginning) => format!("fn {beginning}"),
+                        None => format!("fn {word}()"),
+                    };
+                    assert!(code.contains(&sought) || word.starts_with("FLATPOD_"), "{sought} of {row}");
+                    *count += 1;
+                }
+            }
+        }
+    }
+    assert!(named[0] > 30 && named[1] > 50, "only {named:?} tests are named");
+}

@@ -73,7 +73,8 @@ pub(super) fn call(node: &NodeRecord, plugin: &str, env: &CallEnv<'_>, conf: &Va
     .with_context(what)
 }
 
-fn find(node: &NodeRecord, plugin: &str) -> Result<PathBuf> {
+/// The file of a plugin.
+pub(super) fn find(node: &NodeRecord, plugin: &str) -> Result<PathBuf> {
     if plugin.contains('/') {
         bail!("plugin type {plugin} is a path, not a name");
     }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{
     IFNAME,
     cache::{Cache, Entry},
-    call::{CallEnv, call, parse},
+    call::{CallEnv, call, find, parse},
     capabilities::Capabilities,
     conf::{NetworkConf, VERSIONS},
 };
@@ -66,6 +66,15 @@ impl Network {
     /// The networks of `node`.
     pub(crate) fn of(node: &NodeRecord) -> Self {
         Self { node: node.clone(), cache: Cache::new(&node.cni_cache_dir) }
+    }
+
+    /// The node's first network and the files of its plugins, as a user would want to be told.
+    pub(crate) fn programs(&self) -> Result<String> {
+        let conf = NetworkConf::first_of(&self.node.cni_conf_dir)?;
+        let files = conf.plugins.iter().map(|plugin| find(&self.node, type_of(plugin)));
+        let files =
+            files.map(|file| file.map(|file| file.display().to_string())).collect::<Result<Vec<_>>>()?;
+        Ok(format!("network {}: {}", conf.name, files.join(" ")))
     }
 
     /// Attaches to the node's first network: each plugin gets the result of the one before. When one of them

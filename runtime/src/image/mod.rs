@@ -33,7 +33,7 @@ pub(crate) use reference::Reference;
 #[cfg(feature = "registry")]
 pub(crate) use registry::{Access, Keys};
 pub(crate) use store::{ImageError, Store};
-pub(crate) use tree::{look_up, make_dirs};
+pub(crate) use tree::{OPAQUE, look_up, make_dirs};
 pub(crate) use users::{mounted, pods_with};
 
 /// The image that is always there, made of flatpod itself.

@@ -19,7 +19,7 @@ use rustix::{
 };
 
 /// Marks a directory that hides those of the layers below it.
-pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
+pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 /// Somebody else mounts something while we look: the kernel then asks to try again.
 const TRIES: usize = 128;
 

@@ -4,7 +4,7 @@
 //! It is a process with one thread, because the container's first process is cloned from it.
 
 mod keep;
-mod rootfs;
+pub(crate) mod rootfs;
 mod streams;
 
 use std::{

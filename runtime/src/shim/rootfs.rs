@@ -6,31 +6,61 @@ use std::{
     fs,
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
+    thread,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::{
     fcntl::OFlag,
     mount::{MntFlags, MsFlags, mount as mount_at, umount2},
     sched::CloneFlags,
     sys::stat::Mode,
 };
-use rustix::fs::{AtFlags, FileType, OFlags, ResolveFlags, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, OFlags, ResolveFlags, XattrFlags, setxattr, statat, unlinkat};
 use serde_json::Value;
 
 use crate::{
     container::POD_FILES,
-    image::{look_up, make_dirs},
+    image::{OPAQUE, look_up, make_dirs},
     state::read_json,
 };
 
 /// Mounts the image with a writable layer above it at `rootfs` in `attempt`.
-#[expect(clippy::disallowed_methods, reason = "a shim's mounts are its own")]
 pub(super) fn mount(attempt: &Path, lower: &[PathBuf]) -> Result<()> {
+    cut_off()?;
+    lay(attempt, lower)?;
+    prepare(attempt, &super::rootfs_of(attempt))
+}
+
+/// Does the same with a layer of one file, where nobody sees it, and writes to the file: whether `dir` is where root file
+/// systems can be.
+pub(crate) fn try_out(dir: &Path) -> Result<()> {
+    let tried = || {
+        cut_off()?;
+        let layer = dir.join("layer");
+        fs::create_dir_all(&layer).with_context(|| format!("create {}", layer.display()))?;
+        fs::write(layer.join("file"), "lower").context("write a layer's file")?;
+        lay(dir, std::slice::from_ref(&layer))?;
+        let file = super::rootfs_of(dir).join("file");
+        let written = fs::write(&file, "upper").with_context(|| format!("write {}", file.display()));
+        let marked = setxattr(dir.join("upper"), OPAQUE, b"y", XattrFlags::empty());
+        discard(dir);
+        written.and(marked.with_context(|| format!("set {OPAQUE} below {}", dir.display())))
+    };
+    // The thread's mount namespace goes with it.
+    let tried = thread::scope(|scope| scope.spawn(tried).join());
+    tried.unwrap_or_else(|_| Err(anyhow!("the thread that tried it panicked")))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a shim's mounts are its own")]
+fn cut_off() -> Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
     let none: Option<&str> = None;
     // A slave still learns of what the node unmounts.
-    mount_at(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).context("cut off the mounts")?;
+    mount_at(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).context("cut off the mounts")
+}
+
+fn lay(attempt: &Path, lower: &[PathBuf]) -> Result<()> {
     discard(attempt);
     for dir in ["upper", "work", "rootfs"] {
         let dir = attempt.join(dir);
@@ -44,8 +74,7 @@ pub(super) fn mount(attempt: &Path, lower: &[PathBuf]) -> Result<()> {
     let options = format!("lowerdir={lowerdir},upperdir={},workdir={}", upper.display(), work.display());
     let rootfs = super::rootfs_of(attempt);
     mount_at(Some("overlay"), &rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-        .with_context(|| format!("mount the root file system with {options}"))?;
-    prepare(attempt, &rootfs)
+        .with_context(|| format!("mount the root file system with {options}"))
 }
 
 /// Makes what the launcher does not: a working directory that the image lacks; and files of ours in `/etc` in place

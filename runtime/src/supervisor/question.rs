@@ -80,16 +80,35 @@ impl Question {
         if told.is_empty() { status.to_string() } else { told.to_owned() }
     }
 
-    /// Ends what it started in the container, and itself.
+    /// Ends what it started in the container, all that came of that, and itself.
     fn give_up(&mut self) -> Result<()> {
-        let pid = self.child.id();
-        let inside = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        for one in inside.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        for one in i32::try_from(self.child.id()).map(descendants).unwrap_or_default() {
             // Fails only when it has ended meanwhile.
             let _ = kill(Pid::from_raw(one), Signal::SIGKILL);
         }
         self.child.kill().and_then(|()| self.child.wait()).map(drop).context("end a question")
     }
+}
+
+/// The children of a process and theirs, all of them stopped: who is stopped starts nobody else.
+fn descendants(of: i32) -> Vec<i32> {
+    let mut found = children(of);
+    let mut next = 0;
+    while let Some(one) = found.get(next).copied() {
+        // Fails only when it has ended meanwhile.
+        let _ = kill(Pid::from_raw(one), Signal::SIGSTOP);
+        found.extend(children(one));
+        next += 1;
+    }
+    found
+}
+
+/// Those of all its threads.
+fn children(of: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let pids = lists.flat_map(|list| list.split_whitespace().map(str::parse).collect::<Vec<_>>());
+    pids.filter_map(Result::ok).collect()
 }
 
 impl Drop for Question {
