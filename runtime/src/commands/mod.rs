@@ -64,10 +64,16 @@ pub(crate) enum PodVerb {
     Describe(describe::DescribeArgs),
     /// Wait until pods are as they should be
     #[command(after_help = "Examples:\n  flatpod wait --for=condition=Ready web db --timeout 60s\n  \
+        flatpod wait --for=jsonpath='{.status.phase}'=Succeeded pod/once\n  \
         flatpod wait --for=delete pod/web\n\n\
         Exit status: 0 all are so, 1 one was not in time or is not there, 2 wrong usage.")]
     Wait(wait::WaitArgs),
-    /// Print a container's output
+    /// Print what containers wrote to stdout and stderr, as it came
+    #[command(
+        after_help = "Examples:\n  flatpod logs web -c app -f\n  flatpod logs web --all-containers --prefix\n  \
+        flatpod logs -l app=web --prefix --since 5m\n\n\
+        Exit status: 0 done, 1 a container is not there or has not been started, 2 wrong usage."
+    )]
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),

@@ -29,12 +29,12 @@ pub(super) fn pods(root: &Root, args: &GetArgs) -> Result<ExitCode> {
         bail!("--watch goes with the table and with -o wide");
     }
     let wide = args.is_wide();
-    let mut known = as_seen(root, get::selected(root, args)?)?;
+    let mut known = as_seen(root, get::selected(root, &args.which)?)?;
     let mut table: Vec<Pod> = known.values().cloned().collect();
     table.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     show(&get::columns(&get::rows(&table, wide)))?;
     while is_read()? {
-        let present = as_seen(root, get::matching(root, args)?)?;
+        let present = as_seen(root, get::matching(root, &args.which)?)?;
         // The last that was known of those who are gone.
         let gone = known.iter().filter(|(uid, _)| !present.contains_key(*uid)).map(|(_, pod)| pod);
         let changed = present.iter().filter(|(uid, pod)| known.get(*uid) != Some(pod)).map(|(_, pod)| pod);

@@ -20,13 +20,13 @@ pub(super) fn events(root: &Root, args: &GetArgs) -> Result<Shown> {
         objects: vec![],
     };
     let mut sources: Vec<(String, PathBuf)> = vec![];
-    if args.names.is_empty() {
-        for stored in show::selected(root, args)? {
+    if args.which.names.is_empty() {
+        for stored in show::selected(root, &args.which)? {
             let workload = &stored.workload;
             sources.push((workload.to_string(), root.workloads().events_file(workload)));
         }
     }
-    let pods = selected(root, args)?.into_iter();
+    let pods = selected(root, &args.which)?.into_iter();
     sources.extend(pods.map(|found| (format!("pod/{}", name(&found.pod)), found.dir.file("events.jsonl"))));
     for (object, file) in sources {
         let text = std::fs::read_to_string(file).unwrap_or_default();
