@@ -150,3 +150,42 @@ fn watching_shows_every_change_until_nobody_looks() {
     let end = wait_until("the end of the watcher", SOON, || watcher.ended());
     assert_eq!(end.unwrap().code(), Some(0));
 }
+
+#[test]
+fn wait_compares_what_a_path_finds() {
+    let lab = Lab::new();
+    lab.apply(&POD.replace("name: p,", "name: p, annotations: {a.b/c: 'x=}'},"));
+    let wait = |goal: &str, time: &str| {
+        lab.flatpod(&["wait", &format!("--for=jsonpath={goal}"), "p", "--timeout", time])
+    };
+    let met = |goal: &str| {
+        let output = wait(goal, "60s");
+        let told = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(
+            (told.0.as_str(), output.status.code()),
+            ("pod/p condition met\n", Some(0)),
+            "{goal}: {}",
+            told.1
+        );
+    };
+    for goal in [
+        "{.status.phase}=Running",
+        "'{.status.phase}'=Running",
+        "{.status.podIP}",
+        "{.spec.containers[1].name}=d",
+        "{.status.conditions[?(@.type==\"Initialized\")].status}=True",
+        "{.metadata.annotations['a.b/c']}=x=}",
+    ] {
+        met(goal);
+    }
+    for goal in ["{.status.phase}=Succeeded", "{.status.nothing}", "{.status.nothing}=x"] {
+        let late = wait(goal, "0");
+        assert_eq!(late.status.code(), Some(1), "{goal}");
+        assert_eq!(text(&late.stderr), "error: timed out waiting for the condition on pods/p\n", "{goal}");
+    }
+    let several = wait("{.spec.containers[*].name}=c", "0");
+    assert!(text(&several.stderr).contains("several values (c, d)"), "{}", text(&several.stderr));
+    for wrong in ["{.status", "{.status.phase}Running", "{.a[}", "{.status.phase}="] {
+        assert_eq!(wait(wrong, "0").status.code(), Some(2), "{wrong}");
+    }
+}
