@@ -20,8 +20,10 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Found, find, is_pods, watch, workloads::show};
 use crate::{observed::observed, state::Root, supervisor};
+use events::EventType;
 use format::How;
 
+pub(super) use events::{Seen, events, rows as event_rows};
 pub(super) use format::{Format, Shown, columns, values};
 
 /// What to show.
@@ -31,7 +33,7 @@ pub(crate) struct GetArgs {
     kind: String,
     #[command(flatten)]
     pub(super) which: Which,
-    /// Go on, and show every change of a pod as a line
+    /// Go on, and show every change of a pod, or every event, as a line
     #[arg(long, short)]
     watch: bool,
     /// wide, yaml, json, name, or jsonpath=TEMPLATE [default: a table]
@@ -40,6 +42,42 @@ pub(crate) struct GetArgs {
     /// Without the line that names the columns
     #[arg(long)]
     no_headers: bool,
+    /// Only events of these types.
+    #[arg(skip)]
+    types: Vec<EventType>,
+}
+
+/// Which events to show.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Go on, and show every event as a line
+    #[arg(long, short)]
+    watch: bool,
+    /// Only events of these types: Normal, Warning
+    #[arg(long, value_enum, ignore_case = true, value_delimiter = ',')]
+    types: Vec<EventType>,
+    /// yaml, json, or jsonpath=TEMPLATE [default: a table]
+    #[arg(long, short, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// Without the line that names the columns
+    #[arg(long)]
+    no_headers: bool,
+}
+
+impl EventsArgs {
+    /// As what is asked of `get`.
+    pub(crate) fn as_get(&self) -> GetArgs {
+        GetArgs {
+            kind: "events".to_owned(),
+            which: self.which.clone(),
+            watch: self.watch,
+            output: self.output.clone(),
+            no_headers: self.no_headers,
+            types: self.types.clone(),
+        }
+    }
 }
 
 /// Which of them.
@@ -62,6 +100,10 @@ impl GetArgs {
         self.output.as_ref().unwrap_or(&Format::Table)
     }
 
+    pub(super) fn has_no_headers(&self) -> bool {
+        self.no_headers
+    }
+
     pub(super) fn is_wide(&self) -> bool {
         matches!(self.output, Some(Format::Wide))
     }
@@ -77,15 +119,18 @@ pub(crate) fn run(root: &Root, args: &GetArgs) -> Result<ExitCode> {
     if args.watch {
         return match args.kind.as_str() {
             kind if is_pods(kind) => watch::pods(root, &args),
-            other => bail!("only pods can be watched, not {other}"),
+            kind if is_events(kind) => watch::events(root, &args),
+            other => bail!("only pods and events can be watched, not {other}"),
         };
     }
-    let alone = args.which.names.len() == 1 && args.kind != "all";
+    let alone = args.which.names.len() == 1 && args.kind != "all" && !is_events(&args.kind);
     let how = How { format: args.format(), no_headers: args.no_headers, alone };
     let text = match args.kind.as_str() {
         kind if is_pods(kind) => how.one(pods(root, &args)?)?,
         "node" | "nodes" | "no" => how.one(nodes::nodes(root, &args)?)?,
-        "event" | "events" | "ev" => how.one(events::events(root, &args)?)?,
+        kind if is_events(kind) => {
+            how.one(events::shown(&events(root, &args, &selected(root, &args.which)?, &mut Seen::new())?))?
+        }
         "all" => how.many(everything(root, &args)?)?,
         other => match Kind::named(other) {
             Some(kind) => how.one(show::some(root, &args, kind)?)?,
@@ -96,6 +141,10 @@ pub(crate) fn run(root: &Root, args: &GetArgs) -> Result<ExitCode> {
     };
     io::stdout().write_all(text.as_bytes()).context("write to stdout")?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_events(kind: &str) -> bool {
+    matches!(kind, "event" | "events" | "ev")
 }
 
 /// Pods, then workloads, one kind after the other.

@@ -51,6 +51,12 @@ pub(crate) enum PodVerb {
         Exit status: 0 done, 1 an object is not valid or could not be made, 2 wrong usage."
     )]
     Apply(apply::ApplyArgs),
+    /// Make what manifests say, unless one of their objects is there already
+    ///
+    /// As apply, but an object of a name that is there is an error (AlreadyExists), and then nothing is made.
+    #[command(after_help = "Examples:\n  flatpod create -f web.yaml\n\n\
+        Exit status: 0 done, 1 an object is there, is not valid or could not be made, 2 wrong usage.")]
+    Create(apply::ApplyArgs),
     /// Run an image as a pod
     #[command(after_help = "Examples:\n  flatpod run web --image builtin/tools:v1 -- netexec\n  \
         flatpod run shell -it --rm --image busybox --restart Never\n\n\
@@ -60,6 +66,11 @@ pub(crate) enum PodVerb {
     #[command(after_help = "Examples:\n  flatpod get pods -o wide -l app=web\n  flatpod get deployments\n  \
         flatpod get sts/db -o yaml\n  flatpod get all")]
     Get(get::GetArgs),
+    /// Show what happened to pods and workloads, in the order of time
+    #[command(
+        after_help = "Examples:\n  flatpod events\n  flatpod events web -w\n  flatpod events --types Warning -A"
+    )]
+    Events(get::EventsArgs),
     /// Show all that is known of pods: containers, how the last run of each ended, conditions, volumes, events
     Describe(describe::DescribeArgs),
     /// Wait until pods are as they should be
@@ -145,7 +156,7 @@ impl PodVerb {
     /// Does it, with everything kept below `at`.
     pub(crate) fn run(&self, at: &Path) -> Result<ExitCode> {
         // Whoever only wants manifests checked need not be root, and finds nothing made.
-        if let Self::Apply(args) = self
+        if let Self::Apply(args) | Self::Create(args) = self
             && args.is_dry()
         {
             return apply::check(args);
@@ -156,8 +167,10 @@ impl PodVerb {
         }
         match self {
             Self::Apply(args) => apply::run(root, args),
+            Self::Create(args) => apply::create(root, args),
             Self::Run(args) => run::run(root, args),
             Self::Get(args) => get::run(root, args),
+            Self::Events(args) => get::run(root, &args.as_get()),
             Self::Describe(args) => describe::run(root, args),
             Self::Wait(args) => wait::run(root, args),
             Self::Logs(args) => logs::run(root, args),

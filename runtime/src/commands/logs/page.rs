@@ -193,7 +193,7 @@ mod tests {
         a.feed(b"2026-11-21T03:11:02.500000000Z stdout F newer\n", &mut page);
         assert!(a.is_spent() && !b.is_spent());
         b.feed(b"2026-11-21T03:11:03.000000000Z stdout F b\n", &mut page);
-        let shown = "0: 2026-11-21T03:11:02.500000000Z new\n0: 2026-1\n1: 2026-11-21T03:11:03.000000000Z b\n";
+        let shown = "0: 2026-11-21T03:11:02.500000000Z new\n0: 2026-\n1: 2026-11-21T03:11:03.000000000Z b\n";
         assert_eq!(text(&page), shown);
     }
 }
