@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod attach;
 pub(crate) mod check;
+pub(crate) mod cp;
 pub(crate) mod debug;
 pub(crate) mod delete;
 pub(crate) mod describe;
@@ -88,6 +89,17 @@ pub(crate) enum PodVerb {
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
+    /// Copy files and directories into a container, or out of it
+    ///
+    /// Nothing runs in the container, so that its image needs no tar. A copy that goes in is the container's user's, one
+    /// that comes out is yours; modes are kept, but for set-user-ID bits. Paths are the container's: its links do not
+    /// lead out of it. Links go in as they are; links, pipes, sockets and devices that would come out are left out, with a warning.
+    #[command(
+        after_help = "Examples:\n  flatpod cp site web:/srv\n  flatpod cp web:/var/log/app.log . -c app\n\n\
+        A relative path in a container begins in its working directory.\n\n\
+        Exit status: 0 done, 1 it could not be copied, 2 wrong usage."
+    )]
+    Cp(cp::CpArgs),
     /// Look into a running pod with a container of another image
     ///
     /// The container is added to the pod: it has the pod's addresses, host name and shared memory, files of its own,
@@ -175,6 +187,7 @@ impl PodVerb {
             Self::Wait(args) => wait::run(root, args),
             Self::Logs(args) => logs::run(root, args),
             Self::Exec(args) => exec::run(root, args),
+            Self::Cp(args) => cp::run(root, args),
             Self::Attach(args) => attach::run(root, args),
             Self::PortForward(args) => port_forward::run(root, args),
             Self::Debug(args) => debug::run(root, args),
