@@ -14,6 +14,7 @@ pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod port_forward;
 pub(crate) mod run;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod wait;
 mod watch;
@@ -74,6 +75,9 @@ pub(crate) enum PodVerb {
     Events(get::EventsArgs),
     /// Show all that is known of pods: containers, how the last run of each ended, conditions, volumes, events
     Describe(describe::DescribeArgs),
+    /// Show what pods use of CPUs, in thousandths, and of memory, without files that nobody has used for a while
+    #[command(after_help = "Examples:\n  flatpod top\n  flatpod top web --containers")]
+    Top(top::TopArgs),
     /// Wait until pods are as they should be
     #[command(after_help = "Examples:\n  flatpod wait --for=condition=Ready web db --timeout 60s\n  \
         flatpod wait --for=jsonpath='{.status.phase}'=Succeeded pod/once\n  \
@@ -184,6 +188,7 @@ impl PodVerb {
             Self::Get(args) => get::run(root, args),
             Self::Events(args) => get::run(root, &args.as_get()),
             Self::Describe(args) => describe::run(root, args),
+            Self::Top(args) => top::run(root, args),
             Self::Wait(args) => wait::run(root, args),
             Self::Logs(args) => logs::run(root, args),
             Self::Exec(args) => exec::run(root, args),
@@ -317,6 +322,15 @@ impl Found {
             bail!("pod {name} has no containers");
         }
         Ok(all.swap_remove(at))
+    }
+
+    /// The names of its containers: init containers, its own, debuggers.
+    pub(crate) fn containers(&self) -> Result<Vec<String>> {
+        let spec = self.pod.spec.as_ref().context("a pod has a spec")?;
+        let first = spec.init_containers.iter().flatten().map(|one| one.name.clone());
+        let own = spec.containers.iter().map(|one| one.name.clone());
+        let debuggers = spec.ephemeral_containers.iter().flatten().map(|one| one.name.clone());
+        Ok(first.chain(own).chain(debuggers).collect())
     }
 
     /// The phase in which the pod has ended, if it has.

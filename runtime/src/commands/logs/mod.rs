@@ -13,7 +13,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 use flatpod::workload::Selector;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Container;
 use netns_fixtures::wait_until;
 
 use super::{Found, NamespaceArg, find, get};
@@ -107,11 +106,7 @@ impl LogsArgs {
         if !self.all_containers {
             return Ok(vec![found.container(self.container.as_deref())?.name]);
         }
-        let spec = found.pod.spec.as_ref().context("a pod has a spec")?;
-        let first = spec.init_containers.iter().flatten().map(|one| one.name.clone());
-        let own = |one: &Container| one.name.clone();
-        let debuggers = spec.ephemeral_containers.iter().flatten().map(|one| one.name.clone());
-        Ok(first.chain(spec.containers.iter().map(own)).chain(debuggers).collect())
+        found.containers()
     }
 }
 
