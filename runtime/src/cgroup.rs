@@ -1,6 +1,7 @@
 //! Cgroups, in whichever hierarchies the machine has: version 1, version 2, or both beside each other.
 
 mod devices;
+mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +17,8 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+pub(crate) use usage::Usage;
 
 /// What a machine without them is told.
 const NONE: &str =
@@ -129,6 +132,11 @@ impl Cgroup {
             self.processes().and_then(kill_all).map(|left| (left == 0).then_some(())).transpose()
         });
         empty?
+    }
+
+    /// What its processes, and those below, have used until now.
+    pub(crate) fn usage(&self) -> Usage {
+        usage::read(&self.dirs)
     }
 
     /// How many of its processes the kernel has killed for want of memory, itself and below.

@@ -138,7 +138,7 @@ fn port_conflict() {
     let code = format!("Exit Code: {EADDRINUSE}");
     assert!(described.split_whitespace().collect::<Vec<_>>().join(" ").contains(&code), "{described}");
     let complaint = wait_until("the second to complain", SOON, || {
-        let told = text(&lab.flatpod(&["logs", "port-conflict", "-c", "second"]).stderr);
+        let told = text(&lab.flatpod(&["logs", "port-conflict", "-c", "second"]).stdout);
         told.starts_with("bind 80: Address already in use").then_some(())
     });
     complaint.expect("it says which port, and why");

@@ -104,7 +104,7 @@ fn input_that_is_read_once_ends_with_its_first_writer() {
     assert_eq!(text(&output.stderr), "end\n");
     let after = lab.wait_phase("p", "Failed");
     assert_eq!(status(&after, "c")["state"]["terminated"]["exitCode"], 5);
-    assert!(lab.logs("p", "c") == much, "the log has the same");
+    assert!(lab.logs("p", "c") == much + "end\n", "the log has the same, and what went to stderr");
     let late = lab.flatpod(&["attach", "p"]);
     assert!(text(&late.stderr).contains("completed pod; current phase is Failed"), "{}", text(&late.stderr));
 }

@@ -192,3 +192,25 @@ fn what_there_is_can_be_read_by_scripts() {
     let unknown = lab.flatpod(&["get", "node", "n9"]);
     assert!(text(&unknown.stderr).contains("there are: n1"), "{}", text(&unknown.stderr));
 }
+
+#[test]
+fn create_makes_nothing_when_one_object_is_there() {
+    let lab = Lab::new();
+    let manifest = lab.path().join("pod.yaml");
+    let map = "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {k: KEPT}}\n";
+    let create = |text: &str| {
+        std::fs::write(&manifest, text).expect("a file");
+        lab.flatpod(&["create", "-f", manifest.to_str().expect("a path")])
+    };
+    let made = create(&(pod("sleep 1000") + "\n" + map));
+    assert_eq!(text(&made.stdout), "configmap/m created\npod/p created\n", "{}", text(&made.stderr));
+    let uid = lab.wait_ready("p")["metadata"]["uid"].clone();
+    let other = pod("sleep 1000").replace("name: p", "name: q");
+    let again = create(&(other.clone() + "\n" + &map.replace("KEPT", "lost") + "---\n" + &pod("sleep 2000")));
+    assert_eq!(again.status.code(), Some(1));
+    let told = text(&again.stderr);
+    assert!(told.contains("AlreadyExists: pod/p") && told.contains("AlreadyExists: configmap/m"), "{told}");
+    assert_eq!(lab.ok(&["get", "pods", "-o", "name"]), "pod/p\n", "q is not made either");
+    assert_eq!(lab.get("p")["metadata"]["uid"], uid);
+    assert_eq!(text(&create(&other).stdout), "pod/q created\n");
+}

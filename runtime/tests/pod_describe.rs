@@ -150,3 +150,82 @@ fn watching_shows_every_change_until_nobody_looks() {
     let end = wait_until("the end of the watcher", SOON, || watcher.ended());
     assert_eq!(end.unwrap().code(), Some(0));
 }
+
+#[test]
+fn wait_compares_what_a_path_finds() {
+    let lab = Lab::new();
+    lab.apply(&POD.replace("name: p,", "name: p, annotations: {a.b/c: 'x=}'},"));
+    let wait = |goal: &str, time: &str| {
+        lab.flatpod(&["wait", &format!("--for=jsonpath={goal}"), "p", "--timeout", time])
+    };
+    let met = |goal: &str| {
+        let output = wait(goal, "60s");
+        let told = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(
+            (told.0.as_str(), output.status.code()),
+            ("pod/p condition met\n", Some(0)),
+            "{goal}: {}",
+            told.1
+        );
+    };
+    for goal in [
+        "{.status.phase}=Running",
+        "'{.status.phase}'=Running",
+        "{.status.podIP}",
+        "{.spec.containers[1].name}=d",
+        "{.status.conditions[?(@.type==\"Initialized\")].status}=True",
+        "{.metadata.annotations['a.b/c']}=x=}",
+    ] {
+        met(goal);
+    }
+    for goal in ["{.status.phase}=Succeeded", "{.status.nothing}", "{.status.nothing}=x"] {
+        let late = wait(goal, "0");
+        assert_eq!(late.status.code(), Some(1), "{goal}");
+        assert_eq!(text(&late.stderr), "error: timed out waiting for the condition on pods/p\n", "{goal}");
+    }
+    let several = wait("{.spec.containers[*].name}=c", "0");
+    assert!(text(&several.stderr).contains("several values (c, d)"), "{}", text(&several.stderr));
+    for wrong in ["{.status", "{.status.phase}Running", "{.a[}", "{.status.phase}="] {
+        assert_eq!(wait(wrong, "0").status.code(), Some(2), "{wrong}");
+    }
+}
+
+#[test]
+fn events_are_shown_as_they_come_and_by_type() {
+    let lab = Lab::new();
+    lab.apply(POD);
+    lab.wait("p", "d runs", |pod| status(pod, "d")["state"]["running"].is_object());
+    let mut watchers = [&["events", "p", "-w"][..], &["get", "events", "-w", "--no-headers"]]
+        .map(|line| KillOnDrop::new(lab.command(line).stdout(Stdio::piped()).spawn().expect("flatpod runs")));
+    let [mut of_pod, mut of_all] = watchers
+        .each_mut()
+        .map(|watcher| BufReader::new(watcher.child().stdout.take().unwrap()).lines().map(Result::unwrap));
+    assert!(of_pod.next().unwrap().starts_with("AGE "));
+    for lines in [&mut of_pod, &mut of_all] {
+        let seen = lines.find(|line| line.ends_with("Started container d")).unwrap();
+        assert!(seen.contains(" Normal ") && seen.contains(" pod/p "), "{seen}");
+    }
+    let again = "apiVersion: v1\nkind: Pod\nmetadata: {name: q}\nspec: {terminationGracePeriodSeconds: 0,
+        containers: [{name: other, image: 'no-such:v1'}]}\n";
+    lab.apply(again);
+    kill(Pid::from_raw(lab.pid("p", "d")), Signal::SIGKILL).unwrap();
+    let d_again = |line: &String| line.ends_with("Started container d");
+    let between: Vec<_> = of_pod.by_ref().take_while(|line| !d_again(line)).collect();
+    assert!(!between.iter().any(|line| line.contains("pod/q")), "only what was asked for: {between:?}");
+    let warned = of_all.find(|line| line.contains(" pod/q ")).unwrap();
+    assert!(warned.contains(" Warning "), "{warned}");
+    drop((of_pod, of_all));
+    for watcher in &mut watchers {
+        let end = wait_until("the end of the watcher", SOON, || watcher.ended());
+        assert_eq!(end.unwrap().code(), Some(0));
+    }
+    let types = |types: &str| lab.ok(&["events", "--types", types, "--no-headers"]);
+    assert!(
+        types("Warning").lines().all(|line| line.contains(" Warning ")) && types("Warning").contains("pod/q")
+    );
+    assert!(
+        types("normal").lines().all(|line| line.contains(" Normal ")) && types("normal").contains("pod/p")
+    );
+    assert_eq!(types("Normal,Warning").lines().count(), lab.ok(&["get", "events"]).lines().count() - 1);
+    assert_eq!(lab.flatpod(&["events", "--types", "Other"]).status.code(), Some(2));
+}

@@ -9,7 +9,8 @@ use std::{
     process::Stdio,
 };
 
-use lab::{Lab, SOON, status};
+use jiff::Timestamp;
+use lab::{Lab, SOON, status, text};
 use netns_fixtures::{KillOnDrop, wait_until};
 
 /// A lab whose node keeps this much of logs.
@@ -127,4 +128,98 @@ fn the_logs_of_runs_that_are_forgotten_go_whole() {
     };
     wait_until("the first run's log to go", SOON, || (!left()).then_some(())).unwrap();
     assert!(lab.ok(&["logs", "p", "--previous"]).ends_with("\n100\n"));
+}
+
+const TWO: &str = "{apiVersion: v1, kind: Pod, metadata: {name: NAME, labels: {app: two}}, spec: {
+    terminationGracePeriodSeconds: 0, restartPolicy: Never,
+    initContainers: [{name: first, image: 'busybox:v1', command: [echo, ready]}],
+    containers: [
+      {name: a, image: 'busybox:v1', command: [sh, -c, 'SAY a']},
+      {name: b, image: 'busybox:v1', command: [sh, -c, 'SAY b']}]}}";
+
+#[test]
+fn both_streams_are_printed_to_stdout_in_their_order() {
+    let lab = Lab::new();
+    lab.apply(&pod("echo one; sleep 0.3; echo two >&2; sleep 0.3; echo three"));
+    lab.wait_phase("p", "Succeeded");
+    for more in [&[][..], &["-f"], &["--tail", "3"]] {
+        let output = lab.flatpod(&[&["logs", "p"], more].concat());
+        assert_eq!(text(&output.stdout), "one\ntwo\nthree\n", "{more:?}");
+        assert_eq!(text(&output.stderr), "", "{more:?}");
+    }
+}
+
+#[test]
+fn old_lines_and_bytes_too_many_are_left_out() {
+    let lab = Lab::new();
+    lab.apply(&pod("echo old; sleep 3; echo new; echo newer"));
+    lab.wait_phase("p", "Succeeded");
+    let stamped = lab.ok(&["logs", "p", "--timestamps"]);
+    let times: Vec<_> = stamped.lines().map(|line| line.split_once(' ').expect("a time").0).collect();
+    let logs = |more: &[&str]| lab.ok(&[&["logs", "p"], more].concat());
+    assert_eq!(logs(&["--since-time", times[1]]), "new\nnewer\n");
+    assert_eq!(logs(&["--since-time", times[0]]), "old\nnew\nnewer\n");
+    let written: Timestamp = times[1].parse().expect("a time");
+    let age = Timestamp::now().duration_since(written).as_secs() + 2;
+    assert_eq!(logs(&["--since", &format!("{age}s")]), "new\nnewer\n");
+    assert_eq!(logs(&["--since", "5m"]), "old\nnew\nnewer\n");
+    assert_eq!(logs(&["--limit-bytes", "6"]), "old\nne");
+    assert_eq!((logs(&["--tail", "1"]), logs(&["--tail", "-1"])), ("newer\n".into(), logs(&[])));
+    for wrong in [&["--since", "soon"][..], &["--since", "5m", "--since-time", times[0]], &["-l", "a=b"]] {
+        assert_eq!(lab.flatpod(&[&["logs", "p"], wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+/// Two containers write lines longer than what is read at once, at the same time.
+#[test]
+fn containers_that_are_followed_together_interleave_whole_lines() {
+    let lab = Lab::new();
+    let say = "n=0; while test $n -lt 100; do n=$((n+1)); sleep 0.02; \
+               echo $n $(busybox head -c 40000 /dev/zero | busybox tr \"\\\\0\" $0); done";
+    let say = |name: &str| say.replace("$0", name);
+    let manifest = TWO.replace("NAME", "p").replace("SAY a", &say("a")).replace("SAY b", &say("b"));
+    lab.apply(&manifest);
+    lab.wait("p", "both have begun", |pod| {
+        ["a", "b"].iter().all(|name| {
+            ["running", "terminated"].iter().any(|state| status(pod, name)["state"][state].is_object())
+        })
+    });
+    let told = lab.ok(&["logs", "p", "--all-containers", "--prefix", "-f"]);
+    assert!(told.starts_with("[pod/p/first] ready\n"), "{:.99}", told);
+    for name in ["a", "b"] {
+        let prefix = format!("[pod/p/{name}] ");
+        let lines: Vec<_> = told.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
+        let whole = (1..=100).map(|n| format!("{n} {}", name.repeat(40_000)));
+        assert!(lines.into_iter().eq(whole), "every line of {name} once, whole, in order");
+    }
+    assert_eq!(told.lines().count(), 201);
+}
+
+#[test]
+fn the_logs_of_pods_are_selected_by_labels() {
+    let lab = Lab::new();
+    let say = |manifest: String| manifest.replace("SAY", "busybox seq 20; echo");
+    for name in ["p", "q"] {
+        lab.apply(&say(TWO.replace("NAME", name)));
+    }
+    lab.apply(&say(TWO.replace("NAME", "r")).replace("app: two", "app: other"));
+    for name in ["p", "q", "r"] {
+        lab.wait_phase(name, "Succeeded");
+    }
+    let told = lab.ok(&["logs", "-l", "app=two", "--prefix"]);
+    let ten = |pod: &str| {
+        (12..=20)
+            .map(|n| n.to_string())
+            .chain(["a".into()])
+            .map(move |line| format!("[pod/{pod}/a] {line}\n"))
+            .collect::<String>()
+    };
+    assert_eq!(told, ten("p") + &ten("q"), "the last ten lines of the first container of each");
+    let all = lab.ok(&["logs", "-l", "app=two", "--all-containers", "--tail=-1"]);
+    assert_eq!(all.lines().count(), 2 * (1 + 2 * 21));
+    let named = lab.ok(&["logs", "-l", "app=two", "-c", "b", "--tail=1", "--prefix"]);
+    assert_eq!(named, "[pod/p/b] b\n[pod/q/b] b\n");
+    let none = lab.flatpod(&["logs", "-l", "app=none"]);
+    assert_eq!((text(&none.stdout).as_str(), none.status.code()), ("", Some(0)));
+    assert!(text(&none.stderr).contains("No pods with these labels"));
 }

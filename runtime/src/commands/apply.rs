@@ -19,7 +19,7 @@ use netns_fixtures::wait_until;
 use super::workloads;
 use crate::{
     admission::admit,
-    state::{PodDir, Root},
+    state::{Kind, PodDir, Root},
     supervisor,
 };
 
@@ -93,6 +93,45 @@ pub(crate) fn run(root: &Root, args: &ApplyArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Checks the manifests and, if nothing is wrong and nothing of that name is there, makes what they say.
+pub(crate) fn create(root: &Root, args: &ApplyArgs) -> Result<ExitCode> {
+    let found = args.read()?;
+    let mut fails = !found.problems.is_empty();
+    for object in &found.objects {
+        if exists(root, object)? {
+            writeln!(
+                io::stderr(),
+                "error: AlreadyExists: {object}: delete it first, or change it with apply"
+            )
+            .context("write to stderr")?;
+            fails = true;
+        }
+    }
+    if fails {
+        return Ok(ExitCode::FAILURE);
+    }
+    put_all(root, found.objects, args.node.as_deref(), args.output, &mut io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether there is one of that name.
+fn exists(root: &Root, object: &Checked) -> Result<bool> {
+    let (namespace, name) = key(object);
+    let has_data = |kind| root.objects().data(kind, namespace, name).map(|data| data.is_some());
+    match object {
+        Checked::ConfigMap(_) => has_data(Kind::ConfigMap),
+        Checked::Secret(_) => has_data(Kind::Secret),
+        Checked::Pod(_) => Ok(root.find(namespace, name)?.is_some()),
+        Checked::Workload(one) => Ok(root.workloads().get(one.kind(), namespace, name)?.is_some()),
+    }
+}
+
+/// An object's namespace and name.
+fn key(object: &Checked) -> (&str, &str) {
+    let ObjectMeta { namespace, name, .. } = object.metadata();
+    (namespace.as_deref().unwrap_or(manifest::NAMESPACE), name.as_deref().unwrap_or_default())
+}
+
 /// Checks one pod that was not written by the user, and makes it, which is told to `out`.
 pub(super) fn run_pod(root: &Root, pod: &Pod, node: Option<&str>, out: &mut impl Write) -> Result<ExitCode> {
     let text = serde_json::to_string(pod).context("write the pod as JSON")?;
@@ -164,15 +203,15 @@ fn show(objects: &[Checked], format: Option<Format>, state: &str, out: &mut impl
 }
 
 fn put(root: &Root, object: &Checked, node: Option<&str>) -> Result<&'static str> {
-    let ObjectMeta { namespace, .. } = object.metadata();
-    let namespace = namespace.as_deref().unwrap_or(manifest::NAMESPACE);
+    let (namespace, _) = key(object);
+    let done = if exists(root, object)? { "configured" } else { "created" };
     match object {
         Checked::ConfigMap(map) => root.objects().put_config_map(namespace, map)?,
         Checked::Secret(secret) => root.objects().put_secret(namespace, secret)?,
         Checked::Pod(pod) => return put_pod(root, pod.pod().clone(), node),
         Checked::Workload(workload) => return workloads::put::put(root, workload),
     }
-    Ok("configured")
+    Ok(done)
 }
 
 /// Makes a pod, unless it is there already.

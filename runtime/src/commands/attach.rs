@@ -84,7 +84,7 @@ pub(super) fn from_the_start(found: &Found, container: &Container) -> Result<Exi
     match attach(attempt.path(), session)? {
         Some(End::Over(None)) | None => {
             // It was faster than we.
-            logs::print(&attempt)?;
+            logs::print_apart(&attempt)?;
             conclude(found, container, &attempt, End::Over(None))
         }
         Some(end) => conclude(found, container, &attempt, end),

@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod attach;
 pub(crate) mod check;
+pub(crate) mod cp;
 pub(crate) mod debug;
 pub(crate) mod delete;
 pub(crate) mod describe;
@@ -13,6 +14,7 @@ pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod port_forward;
 pub(crate) mod run;
+pub(crate) mod top;
 mod until;
 pub(crate) mod up;
 pub(crate) mod wait;
@@ -52,6 +54,12 @@ pub(crate) enum PodVerb {
         Exit status: 0 done, 1 an object is not valid or could not be made, 2 wrong usage."
     )]
     Apply(apply::ApplyArgs),
+    /// Make what manifests say, unless one of their objects is there already
+    ///
+    /// As apply, but an object of a name that is there is an error (AlreadyExists), and then nothing is made.
+    #[command(after_help = "Examples:\n  flatpod create -f web.yaml\n\n\
+        Exit status: 0 done, 1 an object is there, is not valid or could not be made, 2 wrong usage.")]
+    Create(apply::ApplyArgs),
     /// Run an image as a pod
     #[command(after_help = "Examples:\n  flatpod run web --image builtin/tools:v1 -- netexec\n  \
         flatpod run shell -it --rm --image busybox --restart Never\n\n\
@@ -61,17 +69,42 @@ pub(crate) enum PodVerb {
     #[command(after_help = "Examples:\n  flatpod get pods -o wide -l app=web\n  flatpod get deployments\n  \
         flatpod get sts/db -o yaml\n  flatpod get all")]
     Get(get::GetArgs),
+    /// Show what happened to pods and workloads, in the order of time
+    #[command(
+        after_help = "Examples:\n  flatpod events\n  flatpod events web -w\n  flatpod events --types Warning -A"
+    )]
+    Events(get::EventsArgs),
     /// Show all that is known of pods: containers, how the last run of each ended, conditions, volumes, events
     Describe(describe::DescribeArgs),
+    /// Show what pods use of CPUs, in thousandths, and of memory, without files that nobody has used for a while
+    #[command(after_help = "Examples:\n  flatpod top\n  flatpod top web --containers")]
+    Top(top::TopArgs),
     /// Wait until pods are as they should be
     #[command(after_help = "Examples:\n  flatpod wait --for=condition=Ready web db --timeout 60s\n  \
+        flatpod wait --for=jsonpath='{.status.phase}'=Succeeded pod/once\n  \
         flatpod wait --for=delete pod/web\n\n\
         Exit status: 0 all are so, 1 one was not in time or is not there, 2 wrong usage.")]
     Wait(wait::WaitArgs),
-    /// Print a container's output
+    /// Print what containers wrote to stdout and stderr, as it came
+    #[command(
+        after_help = "Examples:\n  flatpod logs web -c app -f\n  flatpod logs web --all-containers --prefix\n  \
+        flatpod logs -l app=web --prefix --since 5m\n\n\
+        Exit status: 0 done, 1 a container is not there or has not been started, 2 wrong usage."
+    )]
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
+    /// Copy files and directories into a container, or out of it
+    ///
+    /// Nothing runs in the container, so that its image needs no tar. A copy that goes in is the container's user's, one
+    /// that comes out is yours; modes are kept, but for set-user-ID bits. Paths are the container's: its links do not
+    /// lead out of it. Links go in as they are; links, pipes, sockets and devices that would come out are left out, with a warning.
+    #[command(
+        after_help = "Examples:\n  flatpod cp site web:/srv\n  flatpod cp web:/var/log/app.log . -c app\n\n\
+        A relative path in a container begins in its working directory.\n\n\
+        Exit status: 0 done, 1 it could not be copied, 2 wrong usage."
+    )]
+    Cp(cp::CpArgs),
     /// Look into a running pod with a container of another image
     ///
     /// The container is added to the pod: it has the pod's addresses, host name and shared memory, files of its own,
@@ -140,7 +173,7 @@ impl PodVerb {
     /// Does it, with everything kept below `at`.
     pub(crate) fn run(&self, at: &Path) -> Result<ExitCode> {
         // Whoever only wants manifests checked need not be root, and finds nothing made.
-        if let Self::Apply(args) = self
+        if let Self::Apply(args) | Self::Create(args) = self
             && args.is_dry()
         {
             return apply::check(args);
@@ -151,12 +184,16 @@ impl PodVerb {
         }
         match self {
             Self::Apply(args) => apply::run(root, args),
+            Self::Create(args) => apply::create(root, args),
             Self::Run(args) => run::run(root, args),
             Self::Get(args) => get::run(root, args),
+            Self::Events(args) => get::run(root, &args.as_get()),
             Self::Describe(args) => describe::run(root, args),
+            Self::Top(args) => top::run(root, args),
             Self::Wait(args) => wait::run(root, args),
             Self::Logs(args) => logs::run(root, args),
             Self::Exec(args) => exec::run(root, args),
+            Self::Cp(args) => cp::run(root, args),
             Self::Attach(args) => attach::run(root, args),
             Self::PortForward(args) => port_forward::run(root, args),
             Self::Debug(args) => debug::run(root, args),
@@ -286,6 +323,15 @@ impl Found {
             bail!("pod {name} has no containers");
         }
         Ok(all.swap_remove(at))
+    }
+
+    /// The names of its containers: init containers, its own, debuggers.
+    pub(crate) fn containers(&self) -> Result<Vec<String>> {
+        let spec = self.pod.spec.as_ref().context("a pod has a spec")?;
+        let first = spec.init_containers.iter().flatten().map(|one| one.name.clone());
+        let own = spec.containers.iter().map(|one| one.name.clone());
+        let debuggers = spec.ephemeral_containers.iter().flatten().map(|one| one.name.clone());
+        Ok(first.chain(own).chain(debuggers).collect())
     }
 
     /// The phase in which the pod has ended, if it has.

@@ -11,11 +11,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use netns_fixtures::wait_until;
 
 use super::find;
 use crate::{
+    observed::observed,
+    print::{Query, WrongTemplate},
     state::{PodDir, Root},
     supervisor,
 };
@@ -33,7 +35,7 @@ pub(crate) struct WaitArgs {
     names: Vec<String>,
     #[command(flatten)]
     namespace: super::NamespaceArg,
-    /// condition=NAME, condition=NAME=False, or delete
+    /// condition=NAME, condition=NAME=False, jsonpath={.PATH}=VALUE, jsonpath={.PATH} for any value, or delete
     #[arg(long = "for", value_name = "WHAT")]
     goal: Goal,
     /// How long, for all of them together: 30s, 2m, 0 to look once, -1s for a week
@@ -45,7 +47,15 @@ pub(crate) struct WaitArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Goal {
     Deleted,
-    Condition { name: String, value: String },
+    Condition {
+        name: String,
+        value: String,
+    },
+    /// That what is found has this value, or just that something is found.
+    Value {
+        path: Query,
+        value: Option<String>,
+    },
 }
 
 impl FromStr for Goal {
@@ -55,7 +65,13 @@ impl FromStr for Goal {
         if text.eq_ignore_ascii_case("delete") {
             return Ok(Self::Deleted);
         }
-        let wrong = || "expected condition=NAME, condition=NAME=VALUE or delete".to_owned();
+        if let Some(rest) = text.strip_prefix("jsonpath=") {
+            return Self::value(rest).map_err(|error| error.to_string());
+        }
+        let wrong = || {
+            "expected condition=NAME, condition=NAME=VALUE, jsonpath={.PATH}, jsonpath={.PATH}=VALUE or delete"
+                .to_owned()
+        };
         let condition = text.strip_prefix("condition=").ok_or_else(wrong)?;
         let (name, value) = condition.split_once('=').unwrap_or((condition, "True"));
         if name.is_empty() || value.is_empty() {
@@ -66,10 +82,42 @@ impl FromStr for Goal {
 }
 
 impl Goal {
-    fn is_met(&self, status: &PodStatus) -> bool {
-        let Self::Condition { name, value } = self else { return false };
-        let mut all = status.conditions.iter().flatten();
-        all.any(|one| one.type_.eq_ignore_ascii_case(name) && one.status.eq_ignore_ascii_case(value))
+    /// What follows `jsonpath=`; quotes that no shell has taken away do not count.
+    fn value(text: &str) -> Result<Self, WrongTemplate> {
+        let quotes = ['\'', '"'];
+        let (path, rest) = Query::first(text.trim_start_matches(quotes))?;
+        let rest = rest.trim_start_matches(quotes);
+        let value = match rest.strip_prefix('=').map(|value| value.trim_matches(quotes)) {
+            None if rest.is_empty() => None,
+            Some(value) if !value.is_empty() => Some(value.to_owned()),
+            _ => return Err(WrongTemplate::new(format!("{rest:?} follows a path: write {{.A.PATH}}=VALUE"))),
+        };
+        Ok(Self::Value { path, value })
+    }
+
+    fn is_met(&self, pod: &Pod) -> Result<bool> {
+        match self {
+            Self::Deleted => Ok(false),
+            Self::Condition { name, value } => {
+                let mut all = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+                let is_so = |one: &PodCondition| {
+                    one.type_.eq_ignore_ascii_case(name) && one.status.eq_ignore_ascii_case(value)
+                };
+                Ok(all.any(is_so))
+            }
+            Self::Value { path, value } => {
+                let found = path.find(&serde_json::to_value(pod).context("write the pod as JSON")?);
+                match (value, &found[..]) {
+                    (Some(_), [_, _, ..]) => bail!(
+                        "the path finds several values ({}): write one that finds one",
+                        found.join(", ")
+                    ),
+                    (Some(value), [one]) => Ok(one == value),
+                    (Some(_), []) => Ok(false),
+                    (None, found) => Ok(!found.is_empty()),
+                }
+            }
+        }
     }
 }
 
@@ -143,13 +191,15 @@ impl Waited<'_> {
         if !dir.path().exists() {
             return match goal {
                 Goal::Deleted => Ok(Some(())),
-                Goal::Condition { .. } => bail!("pods {:?} not found: it was deleted meanwhile", self.name),
+                _ => bail!("pods {:?} not found: it was deleted meanwhile", self.name),
             };
         }
         if ensures {
             supervisor::ensure(root, dir)?;
         }
-        Ok(goal.is_met(&dir.status()?.unwrap_or_default()).then_some(()))
+        let pod = dir.manifest().ok().map(|pod| observed(root, dir, pod)).transpose()?.flatten();
+        let met = pod.map(|pod| goal.is_met(&pod)).transpose()?;
+        Ok((met == Some(true)).then_some(()))
     }
 }
 
@@ -164,7 +214,23 @@ mod tests {
         assert_eq!(goal("condition=Ready"), Ok(ready("True")));
         assert_eq!(goal("condition=Ready=false"), Ok(ready("false")));
         assert_eq!(goal("delete"), Ok(Goal::Deleted));
-        for wrong in ["", "Ready", "condition=", "condition=Ready="] {
+        let valued = |text: &str| match goal(text) {
+            Ok(Goal::Value { value, .. }) => value,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(valued("jsonpath={.status.phase}=Running").as_deref(), Some("Running"));
+        assert_eq!(valued("jsonpath='{.status.phase}'='Running'").as_deref(), Some("Running"));
+        assert_eq!(valued("jsonpath={.a[?(@.b==\"c=}\")].d}=a=b}").as_deref(), Some("a=b}"));
+        assert_eq!(valued("jsonpath={.status.podIP}"), None);
+        for wrong in [
+            "",
+            "Ready",
+            "condition=",
+            "condition=Ready=",
+            "jsonpath={.a",
+            "jsonpath={.a}=",
+            "jsonpath={.a}b",
+        ] {
             assert!(goal(wrong).is_err(), "{wrong}");
         }
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));

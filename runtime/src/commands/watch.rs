@@ -1,4 +1,4 @@
-//! `get pods --watch`: the table, and then a line for every change.
+//! `get --watch`: the table, and then a line for every change of a pod, or for every event.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use nix::{
 
 use super::{
     Found,
-    get::{self, Format, GetArgs},
+    get::{self, Format, GetArgs, Seen},
 };
 use crate::{observed::observed, state::Root};
 
@@ -29,12 +29,12 @@ pub(super) fn pods(root: &Root, args: &GetArgs) -> Result<ExitCode> {
         bail!("--watch goes with the table and with -o wide");
     }
     let wide = args.is_wide();
-    let mut known = as_seen(root, get::selected(root, args)?)?;
+    let mut known = as_seen(root, get::selected(root, &args.which)?)?;
     let mut table: Vec<Pod> = known.values().cloned().collect();
     table.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     show(&get::columns(&get::rows(&table, wide)))?;
     while is_read()? {
-        let present = as_seen(root, get::matching(root, args)?)?;
+        let present = as_seen(root, get::matching(root, &args.which)?)?;
         // The last that was known of those who are gone.
         let gone = known.iter().filter(|(uid, _)| !present.contains_key(*uid)).map(|(_, pod)| pod);
         let changed = present.iter().filter(|(uid, pod)| known.get(*uid) != Some(pod)).map(|(_, pod)| pod);
@@ -46,6 +46,31 @@ pub(super) fn pods(root: &Root, args: &GetArgs) -> Result<ExitCode> {
         known = present;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows events until nobody reads any more.
+pub(super) fn events(root: &Root, args: &GetArgs) -> Result<ExitCode> {
+    if !matches!(args.format(), Format::Table | Format::Wide) {
+        bail!("--watch goes with the table");
+    }
+    let mut seen = Seen::new();
+    let mut table = get::event_rows(&get::events(root, args, &get::selected(root, &args.which)?, &mut seen)?);
+    show(&without_first(&get::columns(&table), usize::from(args.has_no_headers())))?;
+    while is_read()? {
+        let new = get::events(root, args, &get::matching(root, &args.which)?, &mut seen)?;
+        if !new.is_empty() {
+            let known = table.len();
+            table.extend(get::event_rows(&new).into_iter().skip(1));
+            // As wide as the others need it.
+            show(&without_first(&get::columns(&table), known))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The text without its first lines.
+fn without_first(text: &str, count: usize) -> String {
+    text.split_inclusive('\n').skip(count).collect()
 }
 
 /// By their unique ids; without those that have gone meanwhile.

@@ -4,6 +4,7 @@
 //! the newest. A file never changes its number, so that a reader knows what comes after the one that it has open.
 
 mod reader;
+mod record;
 mod writer;
 
 use std::{
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::quantity;
 
 pub(crate) use reader::{Reader, last};
+pub(crate) use record::Record;
 pub(crate) use writer::CriLog;
 
 /// How much of a log is kept.

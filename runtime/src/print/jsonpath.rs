@@ -6,13 +6,13 @@ use serde_json::Value;
 use serde_json_path::JsonPath;
 
 /// A template.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Part>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Query(JsonPath),
+    Query(Query),
     /// For each that is found, the parts.
     Range(JsonPath, Vec<Part>),
 }
@@ -20,6 +20,13 @@ enum Part {
 /// Why a template is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WrongTemplate(String);
+
+impl WrongTemplate {
+    /// For this reason.
+    pub(crate) fn new(reason: String) -> Self {
+        Self(reason)
+    }
+}
 
 impl fmt::Display for WrongTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,6 +45,26 @@ impl Template {
     }
 }
 
+/// A single query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Query(JsonPath);
+
+impl Query {
+    /// The query in braces that `text` begins with, and what comes after it.
+    pub(crate) fn first(text: &str) -> Result<(Self, &str), WrongTemplate> {
+        let braced = text.starts_with('{').then(|| closing(text)).flatten();
+        let close =
+            braced.ok_or_else(|| WrongTemplate(format!("{text:?} does not begin with {{.A.PATH}}")))?;
+        let path = query(text.get(1..close).unwrap_or_default())?;
+        Ok((Self(path), text.get(close + 1..).unwrap_or_default()))
+    }
+
+    /// What there is of it in `value`, as text.
+    pub(crate) fn find(&self, value: &Value) -> Vec<String> {
+        self.0.query(value).iter().map(|found| plain(found)).collect()
+    }
+}
+
 impl FromStr for Template {
     type Err = WrongTemplate;
 
@@ -53,7 +80,7 @@ fn render(parts: &[Part], value: &Value, text: &mut String) {
         match part {
             Part::Text(words) => text.push_str(words),
             Part::Query(path) => {
-                let found: Vec<_> = path.query(value).iter().map(|found| plain(found)).collect();
+                let found = path.find(value);
                 text.push_str(&found.join(" "));
             }
             Part::Range(path, parts) => {
@@ -93,7 +120,7 @@ fn parse(left: &mut &str, in_range: bool) -> Result<Vec<Part>, WrongTemplate> {
         parts.push(match expression.strip_prefix("range ") {
             Some(path) => Part::Range(query(path)?, parse(left, true)?),
             None if expression.starts_with(['"', '\'']) => Part::Text(literal(expression)),
-            None => Part::Query(query(expression)?),
+            None => Part::Query(Query(query(expression)?)),
         });
     }
     if in_range {

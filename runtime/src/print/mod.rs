@@ -4,6 +4,6 @@ mod jsonpath;
 mod style;
 mod table;
 
-pub(crate) use jsonpath::{Template, WrongTemplate};
+pub(crate) use jsonpath::{Query, Template, WrongTemplate};
 pub(crate) use style::Style;
 pub(crate) use table::table;

@@ -18,10 +18,10 @@ pub(super) fn nodes(root: &Root, args: &GetArgs) -> Result<Shown> {
         objects: vec![],
     };
     let known = root.nodes()?;
-    if let Some(unknown) = args.names.iter().find(|name| !known.contains(name)) {
+    if let Some(unknown) = args.which.names.iter().find(|name| !known.contains(name)) {
         bail!("nodes {unknown:?} not found; there are: {}", known.join(", "));
     }
-    for name in known.iter().filter(|name| args.names.is_empty() || args.names.contains(name)) {
+    for name in known.iter().filter(|name| args.which.names.is_empty() || args.which.names.contains(name)) {
         let dir = root.node(name);
         let node = dir.record()?;
         let count = pods.iter().filter(|pod| workload::node(pod) == name).count();

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::find;
 use crate::{
-    commands::get::{GetArgs, Shown},
+    commands::get::{GetArgs, Shown, Which},
     state::{Root, Stored},
 };
 
@@ -27,19 +27,19 @@ const ORDER: [Kind; 6] = [
 
 /// The workloads of one kind, as it was asked for.
 pub(in crate::commands) fn some(root: &Root, args: &GetArgs, kind: Kind) -> Result<Shown> {
-    let found: Vec<Stored> = match args.names.is_empty() {
+    let found: Vec<Stored> = match args.which.names.is_empty() {
         false => {
-            let one = |name: &String| find(root, kind, &args.namespace.namespace, name);
-            args.names.iter().map(one).collect::<Result<_>>()?
+            let one = |name: &String| find(root, kind, &args.which.namespace.namespace, name);
+            args.which.names.iter().map(one).collect::<Result<_>>()?
         }
-        true => selected(root, args)?.into_iter().filter(|one| one.workload.kind() == kind).collect(),
+        true => selected(root, &args.which)?.into_iter().filter(|one| one.workload.kind() == kind).collect(),
     };
     shown(&found, kind, args.is_wide())
 }
 
 /// All workloads, kind by kind.
 pub(in crate::commands) fn all(root: &Root, args: &GetArgs) -> Result<Vec<Shown>> {
-    let found = selected(root, args)?;
+    let found = selected(root, &args.which)?;
     let of = |kind: Kind| found.iter().filter(|one| one.workload.kind() == kind).cloned().collect::<Vec<_>>();
     let kinds = ORDER.map(|kind| (kind, of(kind)));
     let some = kinds.into_iter().filter(|(_, some)| !some.is_empty());
@@ -47,11 +47,11 @@ pub(in crate::commands) fn all(root: &Root, args: &GetArgs) -> Result<Vec<Shown>
 }
 
 /// The workloads of the namespace that have the labels.
-pub(in crate::commands) fn selected(root: &Root, args: &GetArgs) -> Result<Vec<Stored>> {
+pub(in crate::commands) fn selected(root: &Root, which: &Which) -> Result<Vec<Stored>> {
     let mut found = root.workloads().all()?;
     found.retain(|one| {
-        let is_here = args.all_namespaces || one.workload.namespace() == args.namespace.namespace;
-        is_here && args.selector.is_met(one.workload.metadata.labels.as_ref())
+        let is_here = which.all_namespaces || one.workload.namespace() == which.namespace.namespace;
+        is_here && which.selector.is_met(one.workload.metadata.labels.as_ref())
     });
     Ok(found)
 }
