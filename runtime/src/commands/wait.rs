@@ -12,9 +12,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use netns_fixtures::wait_until;
 
-use super::find;
+use super::{find, until::until};
 use crate::{
     observed::observed,
     print::{Query, WrongTemplate},
@@ -24,8 +23,6 @@ use crate::{
 
 /// What a negative time means, as for kubectl.
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Of so many looks, one is whether the pod has a supervisor.
-const LOOKS: u32 = 100;
 
 /// For what.
 #[derive(Debug, Args)]
@@ -178,24 +175,17 @@ pub(crate) fn run(root: &Root, args: &WaitArgs) -> Result<ExitCode> {
 impl Waited<'_> {
     fn reaches(&self, root: &Root, goal: &Goal, within: Duration) -> Result<bool> {
         let Some(dir) = &self.dir else { return Ok(true) };
-        let mut looks = 0_u32;
-        let seen = wait_until("the condition", within, || {
-            looks += 1;
-            self.look(root, dir, goal, looks.is_multiple_of(LOOKS)).transpose()
-        });
-        seen.map_or(Ok(false), |met| met.map(|()| true))
+        let ensure = || if dir.path().exists() { supervisor::ensure(root, dir) } else { Ok(()) };
+        Ok(until(within, ensure, || self.look(root, dir, goal))?.is_some())
     }
 
-    /// Whether it is so by now; makes sure of a supervisor now and then.
-    fn look(&self, root: &Root, dir: &PodDir, goal: &Goal, ensures: bool) -> Result<Option<()>> {
+    /// Whether it is so by now.
+    fn look(&self, root: &Root, dir: &PodDir, goal: &Goal) -> Result<Option<()>> {
         if !dir.path().exists() {
             return match goal {
                 Goal::Deleted => Ok(Some(())),
                 _ => bail!("pods {:?} not found: it was deleted meanwhile", self.name),
             };
-        }
-        if ensures {
-            supervisor::ensure(root, dir)?;
         }
         let pod = dir.manifest().ok().map(|pod| observed(root, dir, pod)).transpose()?.flatten();
         let met = pod.map(|pod| goal.is_met(&pod)).transpose()?;
