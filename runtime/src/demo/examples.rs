@@ -148,7 +148,7 @@ fn proxy(stage: &Stage) -> Result<Vec<Row>> {
 
 fn port(stage: &Stage) -> Result<Vec<Row>> {
     let code = "get pod port-conflict -o jsonpath={.status.containerStatuses[?(@.name=='second')]..exitCode}";
-    let taken = |attempt: &Attempt| attempt.complained.starts_with("bind 80: Address already in use");
+    let taken = says(|told| told.starts_with("bind 80: Address already in use"));
     Ok(vec![
         look(stage, &words("logs port-conflict -c second"), SOON, taken),
         look(stage, &words(code), SOON, says(|told| told.split_whitespace().any(|code| code == EADDRINUSE))),
