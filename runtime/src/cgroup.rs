@@ -195,19 +195,17 @@ pub(crate) enum Version {
 
 /// The controllers that this machine has, as their hierarchies are mounted here.
 pub(crate) fn controllers() -> Result<BTreeMap<String, Version>> {
-    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
     let mut found = BTreeMap::new();
-    for line in mounts.lines() {
-        let fields: Vec<&str> = line.split(' ').collect();
-        match fields[..] {
-            [_, at, "cgroup2", ..] => {
-                found.extend(unified_controllers(Path::new(at)).into_iter().map(|name| (name, Version::Two)));
+    for mount in mounts()? {
+        match mount.version {
+            Version::Two => {
+                let names = unified_controllers(&mount.at);
+                found.extend(names.into_iter().map(|name| (name, Version::Two)));
             }
             // Among other options.
-            [_, _, "cgroup", options, ..] => {
-                found.extend(options.split(',').map(|name| (name.to_owned(), Version::One)));
+            Version::One => {
+                found.extend(mount.options.split(',').map(|name| (name.to_owned(), Version::One)));
             }
-            _ => {}
         }
     }
     Ok(found)
@@ -239,15 +237,33 @@ fn delegate(mount: &Path, below: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A hierarchy that is mounted.
+struct Mount {
+    version: Version,
+    at: PathBuf,
+    options: String,
+}
+
+/// The hierarchies that are mounted, in the order of `/proc/self/mounts`.
+fn mounts() -> Result<Vec<Mount>> {
+    let text = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+    let mount = |line: &str| {
+        let mut fields = line.split(' ').skip(1);
+        let (at, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+        let version = match kind {
+            "cgroup" => Version::One,
+            "cgroup2" => Version::Two,
+            _ => return None,
+        };
+        Some(Mount { version, at: at.into(), options: options.to_owned() })
+    };
+    Ok(text.lines().filter_map(mount).collect())
+}
+
 /// Where cgroup hierarchies are mounted.
 fn hierarchies() -> Result<Vec<PathBuf>> {
-    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
-    let mounts = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let (at, kind) = (fields.next()?, fields.next()?);
-        matches!(kind, "cgroup" | "cgroup2").then(|| PathBuf::from(at))
-    });
-    Ok(mounts.collect::<BTreeSet<_>>().into_iter().collect())
+    let all: BTreeSet<PathBuf> = mounts()?.into_iter().map(|mount| mount.at).collect();
+    Ok(all.into_iter().collect())
 }
 
 fn kill_all(processes: BTreeSet<i32>) -> Result<usize> {

@@ -47,7 +47,8 @@ pub(crate) fn run(
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             drop(lives);
-            return Ok(take_care(watching, after));
+            take_care(watching, after)?;
+            return Ok(ExitCode::SUCCESS);
         }
     };
     drop(watching);
@@ -61,17 +62,11 @@ fn fork_once() -> Result<ForkResult> {
 }
 
 /// What the caretaker does: it waits for PID 1 to end, and cleans up.
-fn take_care(mut watching: PipeReader, after: impl FnOnce() -> Result<()>) -> ExitCode {
+fn take_care(mut watching: PipeReader, after: impl FnOnce() -> Result<()>) -> Result<()> {
     // It fails only for the leader of a process group, which a new process is not. Signals to the group are for others.
     let _ = nix::unistd::setsid();
-    match await_end(&mut watching).and_then(|()| after()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // There is nowhere else to say that stderr is closed.
-            let _ = writeln!(io::stderr(), "flatpod: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    await_end(&mut watching)?;
+    after()
 }
 
 /// Waits until the last process of the enclosure has ended: a PID 1 that is told to end closes its files first, and

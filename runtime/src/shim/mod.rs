@@ -106,7 +106,7 @@ pub(crate) fn run(args: &ShimArgs) -> Result<ExitCode> {
     // An earlier shim may have been killed while it made the container.
     cgroup.kill()?;
     let attachers = Attachers::listen(attempt.path())?;
-    let (ended, attachers) = match start(&attempt, &order) {
+    let (ended, attachers) = match start(&attempt, &order, &cgroup) {
         Ok(run) => Kept::new(&attempt, &order, run, attachers)?.keep()?,
         Err(error) => (start_error(&error), attachers),
     };
@@ -137,7 +137,7 @@ struct Run {
     started_at: Timestamp,
 }
 
-fn start(attempt: &Attempt, order: &Order) -> Result<Run> {
+fn start(attempt: &Attempt, order: &Order, cgroup: &Cgroup) -> Result<Run> {
     rootfs::mount(attempt.path(), &order.lower)?;
     if let Some(target) = order.joins {
         join(target, attempt.path())?;
@@ -161,7 +161,7 @@ fn start(attempt: &Attempt, order: &Order) -> Result<Run> {
         (build(builder, attempt)?, streams)
     };
     if config.pointer("/linux/resources/devices/0/allow") != Some(&Value::Bool(true)) {
-        Cgroup::at(&order.cgroup)?.restrict_devices()?;
+        cgroup.restrict_devices()?;
     }
     container.start().map_err(|e| anyhow!(root_cause(&e)))?;
     let init = Pid::from_raw(container.pid().context("a started container has a process")?.as_raw());

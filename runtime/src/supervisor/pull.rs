@@ -1,10 +1,7 @@
 //! Images that containers need from registries: each is pulled by a process of its own, and after a failure again,
 //! with longer and longer waits (the kubelet's image manager).
 
-use std::{
-    io::Read as _,
-    process::{Child, Stdio},
-};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
@@ -54,12 +51,7 @@ impl Asked {
         if status.success() {
             return Ok(Some(Ok(())));
         }
-        let mut words = String::new();
-        if let Some(told) = &mut self.child.stderr {
-            told.read_to_string(&mut words).context("read why a pull failed")?;
-        }
-        let words = words.trim().trim_start_matches("flatpod: ");
-        Ok(Some(Err(if words.is_empty() { status.to_string() } else { words.to_owned() })))
+        Ok(Some(Err(ourselves::complaint(&mut self.child, status).context("read why a pull failed")?)))
     }
 }
 

@@ -3,10 +3,9 @@
 
 use std::{
     fs,
-    io::Read as _,
     net::{IpAddr, SocketAddr},
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -60,24 +59,18 @@ impl Question {
     /// The answer, when there is one: nothing for yes, or what is wrong.
     pub(super) fn answer(&mut self) -> Result<Option<Result<(), String>>> {
         if let Some(status) = self.child.try_wait().context("wait for an answer")? {
-            return Ok(Some(if status.success() { Ok(()) } else { Err(self.told(status)) }));
+            if status.success() {
+                return Ok(Some(Ok(())));
+            }
+            // When that cannot be read, there is still the exit code to tell.
+            let told = ourselves::complaint(&mut self.child, status);
+            return Ok(Some(Err(told.unwrap_or_else(|_| status.to_string()))));
         }
         if Timestamp::now() < self.deadline {
             return Ok(None);
         }
         self.give_up()?;
         Ok(Some(Err("no answer in time".to_owned())))
-    }
-
-    /// What is wrong, from one who has ended.
-    fn told(&mut self, status: ExitStatus) -> String {
-        let mut told = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            // Then there is still the exit code to tell.
-            let _ = stderr.read_to_string(&mut told);
-        }
-        let told = told.trim().trim_start_matches("flatpod: ");
-        if told.is_empty() { status.to_string() } else { told.to_owned() }
     }
 
     /// Ends what it started in the container, all that came of that, and itself.
